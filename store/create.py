@@ -1,0 +1,140 @@
+"""Making a store, or joining one that exists: metadata is written once, whole, before any writer starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.arrays import ArraySpec, create_arrays, load_arrays
+from store.clips import ClipRow, clips_json, load_clips
+from store.errors import FormatError, RecipeMismatchError
+from store.files import PARTIAL, raise_for, sync_directory, write_text_atomic
+from store.layout import Layout
+from store.recipe import Recipe, differences, load_recipe
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A small array beside the taps: `values` with dimension names `dims` (`bank_frame`, `span`)."""
+
+    values: NDArray[Any]
+    dims: tuple[str, ...]
+    description: str
+
+
+def create(
+    path: Path,
+    recipe: Recipe,
+    clips: Sequence[ClipRow],
+    specs: Sequence[ArraySpec],
+    *,
+    attrs: Mapping[str, Any],
+    coordinates: Mapping[str, Coordinate],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Make the store, or check that the one at `path` has the same recipe and clips and add the arrays it lacks.
+
+    Safe with any number of processes at once: a new store appears by one rename, and whoever comes second joins it.
+
+    Raises:
+        RecipeMismatchError: a store made by another recipe is there; names every field that differs.
+        FormatError: what is there is damaged, or an array of that name has another shape or type.
+    """
+    layout = Layout(path)
+    if not layout.recipe.exists():
+        _create_new(layout, recipe, clips, attrs, coordinates, provenance)
+    _check_same(layout, recipe, clips)
+    _add_arrays(layout, specs, len(clips))
+
+
+def _create_new(
+    layout: Layout,
+    recipe: Recipe,
+    clips: Sequence[ClipRow],
+    attrs: Mapping[str, Any],
+    coordinates: Mapping[str, Coordinate],
+    provenance: Mapping[str, Any],
+) -> None:
+    import zarr
+
+    if layout.path.exists() and any(layout.path.iterdir()):
+        raise FormatError(f"{layout.path}: a folder that is no feature store (no recipe.json) is in the way. Move it, or choose another --out.")
+    draft = Layout(layout.path.with_name(f".{layout.path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}"))
+    try:
+        draft.commits.mkdir(parents=True)
+        write_text_atomic(draft.clips, clips_json(clips))
+        write_text_atomic(draft.provenance, json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+        group = zarr.open_group(str(draft.group), mode="w", zarr_format=3, attributes=dict(attrs))
+        for name, coordinate in coordinates.items():
+            array = group.create_array(
+                name,
+                shape=coordinate.values.shape,
+                chunks=tuple(max(1, size) for size in coordinate.values.shape),
+                dtype=coordinate.values.dtype,
+                dimension_names=coordinate.dims,
+                attributes={"description": coordinate.description},
+            )
+            array[...] = np.asarray(coordinate.values)
+        write_text_atomic(draft.recipe, json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        os.rename(draft.path, layout.path)
+        sync_directory(layout.path.parent)
+    except OSError as error:
+        if layout.recipe.exists():  # another process was first: join its store
+            return
+        raise_for(error, layout.path)
+    finally:
+        shutil.rmtree(draft.path, ignore_errors=True)
+
+
+def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow]) -> None:
+    existing = load_recipe(layout.recipe)
+    if existing != recipe:
+        fields = "\n".join(f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(existing, recipe))
+        raise RecipeMismatchError(
+            f"{layout.path}: the store was made by another recipe:\n{fields}\n"
+            "Ask for what the store holds, or write another store with --out NAME."
+        )
+    if load_clips(layout.clips) != list(clips):
+        raise FormatError(f"{layout.clips}: differs from the data set although the recipe agrees. Restore it from a copy of the store.")
+
+
+def _add_arrays(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> None:
+    """Add missing arrays, each by one rename of its folder."""
+    present = load_arrays(layout.group)
+    for spec in specs:
+        if spec.name in present:
+            old = present[spec.name]
+            if old.shape != (n_clips, *spec.shape) or old.dtype != spec.dtype:
+                raise FormatError(
+                    f"{layout.group / spec.name}: the array has shape {old.shape} and type {old.dtype}, "
+                    f"asked for {(n_clips, *spec.shape)} and {spec.dtype}. Write another store with --out NAME."
+                )
+    missing = [spec for spec in specs if spec.name not in present]
+    if not missing:
+        return
+    import zarr
+
+    draft = layout.path / f".arrays.{uuid.uuid4().hex[:12]}{PARTIAL}"
+    try:
+        zarr.open_group(str(draft), mode="w", zarr_format=3)
+        create_arrays(draft, missing, n_clips)
+        for spec in missing:
+            try:
+                os.rename(draft / spec.name, layout.group / spec.name)
+            except OSError:
+                if not (layout.group / spec.name / "zarr.json").exists():
+                    raise
+        sync_directory(layout.group)
+    except OSError as error:
+        raise_for(error, layout.group)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

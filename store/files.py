@@ -1,0 +1,78 @@
+"""Files that are either whole or absent: temporary name, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from store.errors import StorageFullError, StoreError
+
+Buffer = bytes | memoryview
+_IOV_MAX = 1024
+PARTIAL = ".partial"
+
+
+def partial_name(path: Path) -> Path:
+    """A temporary sibling of `path` that no other writer uses and that `gc` recognises."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
+
+
+def write_atomic(path: Path, buffers: Sequence[Buffer]) -> None:
+    """Write the buffers one after another so that `path` holds all of them or does not change, even after power loss.
+
+    Raises `StorageFullError` when the disk is full, `StoreError` for any other failure of the file system.
+    """
+    partial = partial_name(path)
+    try:
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                _write_all(descriptor, [memoryview(buffer).cast("B") for buffer in buffers])
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise_for(error, path)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """`write_atomic` for text, as UTF-8."""
+    write_atomic(path, [text.encode()])
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside the directory survive power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def raise_for(error: OSError, path: Path) -> NoReturn:
+    """Turn a failure of the file system into an error that names the remedy."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise StorageFullError(
+            f"{path}: no room left on the disk. Every clip committed so far is valid: free some space, or move the store "
+            "(FEATURE_STORE, --out), and run the same command again to go on from there."
+        ) from error
+    raise StoreError(f"{path}: cannot be written ({error.strerror}). Check the path and its permissions.") from error
+
+
+def _write_all(descriptor: int, pending: list[memoryview]) -> None:
+    pending = [view for view in pending if view.nbytes]
+    while pending:
+        written = os.writev(descriptor, pending[:_IOV_MAX])
+        while pending and written >= pending[0].nbytes:
+            written -= pending.pop(0).nbytes
+        if written:
+            pending[0] = pending[0][written:]

@@ -1,0 +1,117 @@
+"""Where stores are: the root, references such as `store/svd`, and the files of one store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from store.errors import StoreNotFoundError
+
+RECIPE = "recipe.json"
+TARGETS = "targets"
+_REMOTE = ("s3://", "hf://", "https://", "http://", "gs://")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one store."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """What made the numbers."""
+        return self.path / RECIPE
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, host and device of the run that created the store."""
+        return self.path / "provenance.json"
+
+    @property
+    def clips(self) -> Path:
+        """The clip table."""
+        return self.path / "clips.json"
+
+    @property
+    def group(self) -> Path:
+        """The Zarr group."""
+        return self.path / "features.zarr"
+
+    @property
+    def commits(self) -> Path:
+        """The commit records."""
+        return self.path / "commits"
+
+    @property
+    def manifest(self) -> Path:
+        """The merged commits."""
+        return self.path / "manifest.json"
+
+
+def root() -> Path:
+    """The folder that holds all stores.
+
+    `FEATURE_STORE` if set; else the package's own folder in a checkout; else `store/` in the working directory.
+    """
+    if override := os.environ.get("FEATURE_STORE"):
+        return Path(override).expanduser().absolute()
+    package = Path(__file__).parent
+    return package if (package.parent / "pyproject.toml").exists() else Path.cwd() / "store"
+
+
+def place(reference: str | Path) -> Path:
+    """Where a store of that name is or would be: a path that exists or is plainly a path, else a name under the root."""
+    text = str(reference)
+    if text.startswith(_REMOTE):
+        raise StoreNotFoundError(f"{text}: remote stores cannot be opened yet. Copy the store to this machine and give its path.")
+    path = Path(text).expanduser()
+    if path.exists() or path.is_absolute() or text.startswith("."):
+        return path.absolute()
+    return root() / (path.relative_to("store") if path.parts[:1] == ("store",) else path)
+
+
+def resolve(reference: str | Path, dataset: str | None = None) -> Path:
+    """The directory of one store.
+
+    A reference may name the store itself (`store/svd/scannet`) or the folder of a model that holds one store per dataset
+    (`store/svd`); `dataset` chooses among several.
+
+    Raises:
+        StoreNotFoundError: nothing is there, or several are and none was chosen; says which.
+    """
+    path = place(reference)
+    if (path / RECIPE).exists():
+        return path
+    if dataset is not None and (path / dataset / RECIPE).exists():
+        return path / dataset
+    inside = sorted(child.name for child in path.iterdir() if (child / RECIPE).exists()) if path.is_dir() else []
+    if dataset is None and len(inside) == 1:
+        return path / inside[0]
+    if inside:
+        problem = "holds several datasets" if dataset is None else f"holds no dataset {dataset!r}"
+        raise StoreNotFoundError(f"{path}: {problem}. Choose one with --dataset: {', '.join(inside)}.")
+    known = sorted({name for store in find_stores() for name in (store.parent.name, name_of(store))})
+    near = get_close_matches(str(reference).removeprefix("store/"), known, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join('store/' + name for name in near)}?" if near else ""
+    raise StoreNotFoundError(
+        f"{reference}: no feature store at {path}.{hint} "
+        "List stores with `python -m store ls`; make one with `python -m extract --model … --dataset …`."
+    )
+
+
+def find_stores(base: Path | None = None) -> Iterator[Path]:
+    """All stores below the root, sorted: folders `<name>/<dataset>` or `<name>` that hold a recipe."""
+    base = base or root()
+    yield from sorted(recipe.parent for pattern in (f"*/{RECIPE}", f"*/*/{RECIPE}") for recipe in base.glob(pattern))
+
+
+def name_of(path: Path) -> str:
+    """`svd/scannet` for a store under the root, else the last two parts of its path."""
+    try:
+        return path.relative_to(root()).as_posix()
+    except ValueError:
+        return "/".join(path.absolute().parts[-2:])

@@ -1,0 +1,140 @@
+"""`python -m extract`: run a frozen backbone once over a data set and keep the features of chosen layers and noise levels.
+
+python -m extract --model svd --dataset scannet                     all default taps
+python -m extract --model svd --dataset rooms --sites up_blocks.1 --noise sigma=1,sigma=10
+python -m extract models | datasets | sites MODEL                   what there is
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extract.command import Arguments, list_datasets, list_models, list_sites, run
+from extract.errors import ExtractError
+from store.errors import StoreError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and no progress.")]
+Size = Annotated[str | None, typer.Option(help="Input size HEIGHTxWIDTH instead of the model's own.", metavar="HxW")]
+Checkpoint = Annotated[str | None, typer.Option(help="Local directory or hub id instead of the published weights.")]
+
+
+@app.callback(invoke_without_command=True)
+def extract_features(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Which backbone: see `python -m extract models`.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Which data: see `python -m extract datasets`.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set, if it is not where its variable points.")
+    ] = None,
+    sites: Annotated[
+        str, typer.Option(help="Comma-separated sites; default: the model's own choice. `all` = every site.")
+    ] = "",
+    noise: Annotated[
+        str, typer.Option(help="Comma-separated noise levels (sigma=1.5 or t=502), diffusion models only.")
+    ] = "",
+    grid: Annotated[
+        str | None, typer.Option(help="Average-pool grids down to at most ROWSxCOLUMNS.", metavar="RxC")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of the hub repository.")] = None,
+    size: Size = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Control: same architecture, random weights (seeded by --seed).")
+    ] = False,
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, and of the weights with --untrained.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Type of the computation: float32, float16 or bfloat16.")] = "float32",
+    store_dtype: Annotated[str, typer.Option(help="Type on disk: float16, bfloat16 or float32.")] = "float16",
+    out: Annotated[str | None, typer.Option(help="Name of the store (default: the model's name).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a frozen backbone once over a data set and keep the features of chosen layers and noise levels.
+
+    Writes store/MODEL/DATASET, and store/targets/DATASET the first time. What is already committed is skipped: run the same
+    command again after an interruption, with more sites, or without --limit, and only what is missing is computed.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if model is None or dataset is None:
+        raise typer.BadParameter(
+            "give both, for example: python -m extract --model svd --dataset rooms", param_hint="--model, --dataset"
+        )
+    arguments = Arguments(
+        model=model,
+        dataset=dataset,
+        root=root,
+        sites=_words(sites),
+        noise=_words(noise),
+        grid=_size("--grid", grid),
+        checkpoint=checkpoint,
+        revision=revision,
+        size=_size("--size", size),
+        untrained=untrained,
+        split=split,
+        limit=limit,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        store_dtype=store_dtype,
+        out=out,
+    )
+    if not run(arguments, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """All models: kind, checkpoint, parameters, licence."""
+    list_models(as_json)
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """All data sets: where each is looked for, and whether it is there."""
+    list_datasets(as_json)
+
+
+@app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="Which backbone.")],
+    checkpoint: Checkpoint = None,
+    size: Size = None,
+    as_json: Json = False,
+) -> None:
+    """All sites of a model: name, depth, channels, grid. Needs no weights."""
+    list_sites(model, checkpoint, _size("--size", size), as_json)
+
+
+def main() -> None:
+    """Run the command line; known errors become one message and exit status 1."""
+    try:
+        app()
+    except (ExtractError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _size(flag: str, text: str | None) -> tuple[int, int] | None:
+    """Parse `16x16`."""
+    if text is None:
+        return None
+    rows, _, columns = text.partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+        raise typer.BadParameter(f"got {text!r}, expected two positive numbers such as 16x16", param_hint=flag)
+    return int(rows), int(columns)
+
+
+if __name__ == "__main__":
+    main()

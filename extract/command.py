@@ -1,0 +1,193 @@
+"""What the command line does: resolve names, run, and print. Also the door for `pipelines.py`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extract.errors import ExtractError
+from extract.suggest import did_you_mean
+from store.dtypes import FEATURE_DTYPES
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """One `python -m extract`, parsed. See its `--help`."""
+
+    model: str
+    dataset: str
+    root: Path | None = None
+    sites: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    grid: tuple[int, int] | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    size: tuple[int, int] | None = None
+    untrained: bool = False
+    split: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    store_dtype: str = "float16"
+    out: str | None = None
+
+
+def run(arguments: Arguments, *, as_json: bool = False) -> bool:
+    """Extract features, and targets if they are not there yet. Prints a summary; returns whether every clip went well.
+
+    Raises:
+        ExtractError, StoreError: the request cannot be met; nothing was lost.
+    """
+    _check_choice("--dtype", arguments.dtype, ("float32", "float16", "bfloat16"))
+    _check_choice("--store-dtype", arguments.store_dtype, FEATURE_DTYPES)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+
+    from extract.backbones.base import Options
+    from extract.plan import Request, make_plan
+    from extract.progress import Progress
+    from extract.registry import make_dataset, make_family
+
+    family = make_family(
+        arguments.model,
+        Options(
+            arguments.checkpoint, arguments.revision, arguments.size, arguments.seed if arguments.untrained else None
+        ),
+    )
+    dataset = make_dataset(arguments.dataset, arguments.root)
+    sites = tuple(site.name for site in family.sites()) if arguments.sites == ("all",) else arguments.sites
+    request = Request(
+        sites=sites,
+        noise=arguments.noise,
+        grid=arguments.grid,
+        dtype=arguments.dtype,
+        store_dtype=arguments.store_dtype,
+        seed=arguments.seed,
+        split=arguments.split,
+        limit=arguments.limit,
+        out=arguments.out,
+    )
+    plan = make_plan(family, dataset, request)
+
+    from extract.engine import extract
+    from extract.targets import write_targets
+
+    progress = Progress(quiet=as_json)
+    targets = write_targets(dataset, plan.clips, plan.table, plan.rows, progress)
+    features = extract(plan, _device(arguments.device), progress)
+    failed = targets.failed | features.failed
+    summary = {
+        "store": str(plan.path),
+        "fingerprint": plan.recipe.fingerprint,
+        "taps": [tap.name for tap in plan.taps],
+        "done": len(features.done),
+        "skipped": len(features.skipped),
+        "bytes": features.bytes,
+        "failed": failed,
+    }
+    print(json.dumps(summary, indent=1) if as_json else _describe(summary))
+    return not failed
+
+
+def list_models(as_json: bool) -> None:
+    """Print all models."""
+    from extract.registry import families
+
+    rows = [
+        {
+            "model": model,
+            "kind": family.kind,
+            "checkpoint": family.models[model].id,
+            "parameters": family.models[model].parameters,
+            "licence": family.models[model].licence,
+        }
+        for model, family in families().items()
+    ]
+    _print_table(rows, as_json)
+
+
+def list_datasets(as_json: bool) -> None:
+    """Print all data sets, and whether each is found on this machine."""
+    from extract.registry import dataset_classes
+
+    rows = []
+    for name, cls in dataset_classes().items():
+        try:
+            dataset = cls(None)
+            version, state = dataset.version, f"{len(dataset.clips())} clips in {dataset.root}"
+        except ExtractError as error:
+            version, state = None, str(error).splitlines()[0].rstrip(".")
+        rows.append({"data set": name, "version": version, "variable": cls.environment, "found": state})
+    _print_table(rows, as_json)
+
+
+def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None, as_json: bool) -> None:
+    """Print all sites of a model, marking those read by default."""
+    from extract.backbones.base import Options
+    from extract.registry import make_family
+
+    family = make_family(model, Options(checkpoint=checkpoint, size=size))
+    default = set(family.default_sites())
+    rows = [
+        {
+            "site": site.name,
+            "depth": site.depth,
+            "channels": site.channels,
+            "grid": f"{site.grid[0]}x{site.grid[1]}",
+            "noise": "no" if site.stage == "encode" or not family.default_noise else "yes",
+            "default": "yes" if site.name in default else "",
+        }
+        for site in family.sites()
+    ]
+    _print_table(rows, as_json)
+
+
+def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ()))
+    for row in rows:
+        table.add_row(
+            *(
+                "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+                for value in row.values()
+            )
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _describe(summary: dict[str, Any]) -> str:
+    lines = [
+        f"{summary['store']}: {summary['done']} clips extracted, {summary['skipped']} were already there, "
+        f"{len(summary['failed'])} failed; {len(summary['taps'])} taps, {summary['bytes'] / 1e6:,.0f} MB written"
+    ]
+    lines += [f"  failed: {clip}: {problem}" for clip, problem in summary["failed"].items()]
+    return "\n".join(lines)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ExtractError(
+            f"--device {name}: not usable here ({str(error).splitlines()[0]}). Choose cpu, cuda, cuda:1 or mps."
+        ) from error
+    return device
+
+
+def _check_choice(flag: str, got: str, known: tuple[str, ...]) -> None:
+    if got not in known:
+        raise ExtractError(f"{flag}: {did_you_mean('type', got, known)}")

@@ -1,0 +1,30 @@
+"""xxh3_128 over strings and files: how weights and clips are told apart. It finds changes; it is no signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import xxhash
+
+_BLOCK = 1 << 20
+
+
+def digest_text(text: str) -> str:
+    """xxh3_128 of the UTF-8 bytes, as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def digest_file(path: Path) -> str:
+    """xxh3_128 of a file's bytes. Raises `OSError` if it cannot be read."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def digest_files(root: Path, paths: Iterable[Path]) -> str:
+    """xxh3_128 over names (relative to `root`) and contents, the same in any order of `paths`."""
+    lines = [f"{path.relative_to(root).as_posix()}\0{digest_file(path)}" for path in paths]
+    return digest_text("\n".join(sorted(lines)))

@@ -1,0 +1,157 @@
+"""The loop: one pass over a clip serves every tap, and writing goes on while the next clip is computed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+import xxhash
+from numpy.typing import NDArray
+
+from extract.errors import ExtractError, NonFiniteFeatureError
+from extract.outcome import Outcome
+from extract.progress import Progress
+from extract.provenance import provenance
+from extract.taps import listen
+from store import ArrayValueError, FeatureStore, StoreWriter, create, finalize
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from extract.backbones.base import Backbone
+    from extract.datasets.base import Clip
+    from extract.plan import Plan, Tap
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
+    """Run a plan: every pending clip once through the backbone.
+
+    A clip whose frames cannot be read, or whose features are not finite, is listed in the outcome and the rest goes on.
+    Any other error ends the run; what was committed stays valid and the next run goes on from there.
+    """
+    create(
+        plan.path,
+        plan.recipe,
+        plan.table,
+        plan.specs(),
+        attrs={"model": plan.family.model, "kind": plan.family.kind, "fingerprint": plan.recipe.fingerprint},
+        coordinates=plan.coordinates(),
+        provenance=provenance(device),
+    )
+    pending = plan.pending()
+    outcome = Outcome(skipped=[row for row in plan.rows if row not in set(pending)])
+    if not pending:
+        return outcome
+    log.info("loading %s", plan.family.model)
+    backbone = plan.family.load(device, DTYPES[plan.request.dtype])
+    with StoreWriter(plan.path) as writer, progress.bar(f"extract {plan.path.parent.name}", len(pending)) as advance:
+        for row, frames in _decoded(plan, pending, outcome):
+            clip = plan.clips[row]
+            try:
+                features = clip_features(backbone, plan, clip, frames.to(device))
+                writer.put(row, features)
+                outcome.done.append(row)
+            except (ExtractError, ArrayValueError) as error:
+                outcome.failed[clip.id] = str(error)
+                log.error("clip %s failed: %s", clip.id, error)
+            advance()
+        writer.flush()
+        outcome.bytes = writer.bytes_written
+    if not outcome.failed:
+        finalize(FeatureStore.open(plan.path))
+    return outcome
+
+
+@torch.inference_mode()
+def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor) -> dict[str, NDArray[Any]]:
+    """Features of one clip for all taps: tap name -> float32 (bank frame, y, x, channel).
+
+    The noise is seeded by the recipe's seed and the clip's id alone, so that neither order, batch nor rank changes a number.
+    """
+    _, positions = plan.family.window(clip.n_frames, clip.bank)
+    seed = plan.recipe.noise.seed if plan.recipe.noise else 0
+    generator = torch.Generator().manual_seed(noise_seed(seed, clip.id))
+    features: dict[str, NDArray[Any]] = {}
+    with listen(backbone.module, [tap.site for tap in plan.taps if tap.site.stage == "encode"], stop=False) as heard:
+        state = backbone.encode(frames, positions, generator)
+    for tap in plan.taps:
+        if tap.site.stage == "encode":
+            features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
+    for taps in _by_level(plan.taps):
+        with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
+            backbone.forward(state, taps[0].level)
+        for tap in taps:
+            features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
+    return features
+
+
+def noise_seed(seed: int, clip_id: str) -> int:
+    """Seed of a clip's noise: 63 bits of xxh3 over recipe seed and clip id."""
+    return xxhash.xxh3_64_intdigest(f"{seed}:{clip_id}".encode()) >> 1
+
+
+def pool(
+    grid: Float[Tensor, "frame y x channel"], size: tuple[int, int]
+) -> Float[Tensor, "frame rows columns channel"]:
+    """Average-pool a grid to `size` (rows, columns), in float32."""
+    if tuple(grid.shape[1:3]) == size:
+        return grid.float()
+    moved = grid.float().permute(0, 3, 1, 2)
+    return torch.nn.functional.adaptive_avg_pool2d(moved, size).permute(0, 2, 3, 1)
+
+
+def _to_array(plan: Plan, tap: Tap, grid: Tensor) -> NDArray[Any]:
+    stated = (*tap.site.grid, tap.site.channels)
+    if tuple(grid.shape[1:]) != stated:
+        raise ExtractError(
+            f"tap {tap.name}: the network gave a grid of {tuple(grid.shape[1:])}, the family {plan.family.name!r} states {stated}. "
+            "The checkpoint is not of the architecture its config describes, or the adapter is wrong."
+        )
+    if not torch.isfinite(grid).all():
+        bad = int((~torch.isfinite(grid)).sum())
+        raise NonFiniteFeatureError(
+            f"tap {tap.name}: {bad} of {grid.numel()} values are NaN or infinite in {plan.request.dtype}. "
+            "Nothing of this clip was written. Compute in a wider type: --dtype float32 (or bfloat16)."
+        )
+    array: NDArray[Any] = pool(grid, plan.grid(tap.site)).cpu().numpy()
+    return array
+
+
+def _by_level(taps: Sequence[Tap]) -> Iterator[list[Tap]]:
+    """Taps of the forward stage, one list per noise level."""
+    levels: dict[str | None, list[Tap]] = {}
+    for tap in taps:
+        if tap.site.stage == "forward":
+            levels.setdefault(tap.level.name if tap.level else None, []).append(tap)
+    yield from levels.values()
+
+
+def _decoded(plan: Plan, rows: Sequence[int], outcome: Outcome) -> Iterator[tuple[int, Tensor]]:
+    """Frames of every row, decoded one clip ahead in a thread. Clips that cannot be read go to `outcome.failed`."""
+
+    def decode(row: int) -> Tensor:
+        clip = plan.clips[row]
+        indices, _ = plan.family.window(clip.n_frames, clip.bank)
+        return torch.from_numpy(clip.frames(indices))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        ahead = thread.submit(decode, rows[0])
+        for position, row in enumerate(rows):
+            current = ahead
+            if position + 1 < len(rows):
+                ahead = thread.submit(decode, rows[position + 1])
+            try:
+                frames = current.result()
+            except ExtractError as error:
+                outcome.failed[plan.clips[row].id] = str(error)
+                log.error("clip %s failed: %s", plan.clips[row].id, error)
+                continue
+            yield row, frames

@@ -1,0 +1,206 @@
+"""What an extraction will do, decided before any weight is loaded: taps, clips, arrays, recipe, place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.backbones.base import Family, NoiseLevel, Site
+from extract.datasets.base import Clip, Dataset
+from extract.errors import ExtractError, UnknownNameError
+from extract.suggest import did_you_mean
+from store import (
+    ArraySpec,
+    BackboneRecipe,
+    ClipRow,
+    Coordinate,
+    DatasetRecipe,
+    FeatureStore,
+    NoiseRecipe,
+    Recipe,
+    StorageRecipe,
+    clips_digest,
+    place,
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One array to fill: a site, at a noise level if the site sees noise."""
+
+    site: Site
+    level: NoiseLevel | None
+
+    @property
+    def name(self) -> str:
+        """`blocks.20` or `blocks.20@t502`."""
+        return self.site.name if self.level is None else f"{self.site.name}@{self.level.name}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for beyond model and data set. `None` and empty mean the family's defaults."""
+
+    sites: Sequence[str] = ()
+    noise: Sequence[str] = ()
+    grid: tuple[int, int] | None = None
+    dtype: str = "float32"
+    store_dtype: str = "float16"
+    seed: int = 0
+    split: str | None = None
+    limit: int | None = None
+    out: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An extraction, resolved."""
+
+    family: Family
+    dataset: Dataset
+    request: Request
+    taps: Sequence[Tap]
+    clips: Sequence[Clip]
+    table: Sequence[ClipRow]
+    recipe: Recipe
+    path: Path
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows asked for by `--split` and `--limit`."""
+        return select_rows(self.table, self.request.split, self.request.limit)
+
+    def pending(self) -> list[int]:
+        """Rows asked for that no commit covers yet for every tap."""
+        if not self.path.exists():
+            return self.rows
+        committed = FeatureStore.open(self.path).committed
+        names = {tap.name for tap in self.taps}
+        return [row for row in self.rows if not names <= committed.get(row, {}).keys()]
+
+    def specs(self) -> list[ArraySpec]:
+        """One array per tap."""
+        return [self._spec(tap) for tap in self.taps]
+
+    def grid(self, site: Site) -> tuple[int, int]:
+        """(rows, columns) kept of a site: the native grid, pooled down to the asked one but never up."""
+        asked = self.request.grid or site.grid
+        return min(asked[0], site.grid[0]), min(asked[1], site.grid[1])
+
+    def coordinates(self) -> dict[str, Coordinate]:
+        """Clip frame number of every bank row, and the clip frames that its features summarise. -1 where a clip has fewer."""
+        length = bank_length(self.table)
+        span = np.full((len(self.table), length, 2), -1, dtype=np.int32)
+        for clip in self.table:
+            span[clip.row, : len(clip.bank)] = self.family.spans(clip.n_frames, clip.bank)
+        description = "first and last clip frame that the features of this bank row summarise"
+        return bank_coordinate(self.table) | {"span": Coordinate(span, ("clip", "frame", "bound"), description)}
+
+    def _spec(self, tap: Tap) -> ArraySpec:
+        rows, columns = self.grid(tap.site)
+        height, width = self.dataset.image_size
+        attrs: dict[str, Any] = {
+            "site": tap.site.name,
+            "depth": tap.site.depth,
+            "noise": None if tap.level is None else vars(tap.level),
+            "native_grid": list(tap.site.grid),
+            "grid_to_image": [list(row) for row in self.family.preprocessing().grid_to_image(height, width)],
+        }
+        shape = bank_length(self.table), rows, columns, tap.site.channels
+        return ArraySpec(tap.name, shape, self.request.store_dtype, ("frame", "y", "x", "channel"), attrs)
+
+
+def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
+    """Resolve a request. Loads no weights, but reads their digest, and the digest of every clip."""
+    taps = make_taps(family, request.sites, request.noise)
+    clips = dataset.clips()
+    table = clip_table(clips)
+    if not select_rows(table, request.split, request.limit):
+        splits = sorted({clip.split for clip in table})
+        raise ExtractError(
+            f"split {request.split!r} of {dataset.name}: no clip to extract (limit {request.limit}). "
+            f"The data set has {len(table)} clips in splits {', '.join(splits) or 'none'}."
+        )
+    weights = family.weights()
+    sees_noise = any(tap.level is not None for tap in taps)
+    recipe = Recipe(
+        kind="features",
+        dataset=dataset_recipe(dataset, table),
+        backbone=BackboneRecipe(
+            family=family.name,
+            family_version=family.version,
+            model=family.model,
+            kind=family.kind,
+            checkpoint=weights.id,
+            revision=weights.revision,
+            digest=weights.digest,
+            untrained=family.options.untrained,
+            dtype=request.dtype,
+            settings=dict(family.settings()),
+        ),
+        preprocessing=family.preprocessing().model_dump(mode="json"),
+        noise=NoiseRecipe(seed=request.seed) if sees_noise else None,
+        storage=StorageRecipe(dtype=request.store_dtype, grid=request.grid),
+    )
+    name = request.out or (family.model if family.options.untrained is None else f"{family.model}-untrained")
+    return Plan(family, dataset, request, taps, clips, table, recipe, place(name) / dataset.name)
+
+
+def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> list[Tap]:
+    """Cross the sites with the noise levels, in execution order. Sites of the encoder see no noise.
+
+    Raises:
+        UnknownNameError: no such site.
+        ExtractError: a noise level for a family without noise, or one that cannot be parsed, or none for a diffusion model.
+    """
+    known = {site.name: site for site in family.sites()}
+    names = list(sites) or list(family.default_sites())
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(
+                did_you_mean(f"site of {family.model}", name, known)
+                + f" List them with `python -m extract sites {family.model}`."
+            )
+    chosen = sorted((known[name] for name in dict.fromkeys(names)), key=lambda site: site.depth)
+    named = {level.name: level for level in map(family.noise_level, noise or family.default_noise)}
+    ordered: list[NoiseLevel | None] = [*sorted(named.values(), key=lambda level: level.sigma)] or [None]
+    taps = [Tap(site, None) for site in chosen if site.stage == "encode"]
+    taps += [Tap(site, level) for level in ordered for site in chosen if site.stage == "forward"]
+    return taps
+
+
+def clip_table(clips: Sequence[Clip]) -> list[ClipRow]:
+    """The clip table of a data set, in its order."""
+    return [
+        ClipRow(
+            row=row, id=c.id, scene=c.scene, split=c.split, bank=tuple(c.bank), n_frames=c.n_frames, digest=c.digest()
+        )
+        for row, c in enumerate(clips)
+    ]
+
+
+def dataset_recipe(dataset: Dataset, table: Sequence[ClipRow]) -> DatasetRecipe:
+    """Identity of the data."""
+    return DatasetRecipe(name=dataset.name, version=dataset.version, digest=clips_digest(table))
+
+
+def select_rows(table: Sequence[ClipRow], split: str | None, limit: int | None) -> list[int]:
+    """Rows of a split, the first `limit` of them."""
+    return [clip.row for clip in table if split in (None, clip.split)][:limit]
+
+
+def bank_length(table: Sequence[ClipRow]) -> int:
+    """Length of the frame axis: the longest bank."""
+    return max(len(clip.bank) for clip in table)
+
+
+def bank_coordinate(table: Sequence[ClipRow]) -> dict[str, Coordinate]:
+    """The coordinate `bank_frame`."""
+    frames = np.full((len(table), bank_length(table)), -1, dtype=np.int32)
+    for clip in table:
+        frames[clip.row, : len(clip.bank)] = clip.bank
+    return {"bank_frame": Coordinate(frames, ("clip", "frame"), "clip frame number of this bank row; -1 = none")}

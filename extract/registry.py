@@ -1,0 +1,75 @@
+"""Names of models and data sets. A new one is one new file in `backbones/` or `datasets/`; nothing else is edited.
+
+The files are imported to be listed, so they keep torch and their libraries inside functions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from extract import backbones, datasets
+from extract.backbones.base import Family, Options
+from extract.datasets.base import Dataset
+from extract.errors import ExtractError, UnknownNameError
+from extract.suggest import did_you_mean
+
+_Base = TypeVar("_Base")
+
+
+@cache
+def families() -> dict[str, type[Family]]:
+    """model name -> the family that knows it."""
+    found: dict[str, type[Family]] = {}
+    for family in _subclasses(backbones, Family):  # type: ignore[type-abstract]
+        for model in family.models:
+            if model in found:
+                raise ExtractError(
+                    f"model {model!r} is registered by both {found[model].__name__} and {family.__name__}."
+                )
+            found[model] = family
+    return dict(sorted(found.items()))
+
+
+@cache
+def dataset_classes() -> dict[str, type[Dataset]]:
+    """Name -> data set class."""
+    return {dataset.name: dataset for dataset in sorted(_subclasses(datasets, Dataset), key=lambda each: each.name)}  # type: ignore[type-abstract]
+
+
+def make_family(model: str, options: Options | None = None) -> Family:
+    """The family of a model name. Raises `UnknownNameError` with the nearest names."""
+    known = families()
+    if model not in known:
+        raise UnknownNameError(did_you_mean("model", model, known) + " List them with `python -m extract models`.")
+    return known[model](model, options)
+
+
+def make_dataset(name: str, root: Path | None = None) -> Dataset:
+    """Open a data set. Raises `UnknownNameError` with the nearest names, `DatasetNotFoundError` with what to get."""
+    known = dataset_classes()
+    if name not in known:
+        raise UnknownNameError(did_you_mean("data set", name, known) + " List them with `python -m extract datasets`.")
+    return known[name](root)
+
+
+def _subclasses(package: ModuleType, base: type[_Base]) -> list[type[_Base]]:
+    """Concrete subclasses of `base` defined in the modules directly inside `package`."""
+    found = []
+    for module_info in pkgutil.iter_modules(package.__path__):
+        if module_info.ispkg or module_info.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+        for _, candidate in inspect.getmembers(module, inspect.isclass):
+            if (
+                issubclass(candidate, base)
+                and not inspect.isabstract(candidate)
+                and candidate.__module__ == module.__name__
+            ):
+                found.append(candidate)
+    return found

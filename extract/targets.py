@@ -1,0 +1,135 @@
+"""Targets: the labels of a data set at its bank frames, written once for all backbones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.datasets.base import Clip, Dataset, Targets
+from extract.errors import DataError, ExtractError
+from extract.outcome import Outcome
+from extract.plan import bank_coordinate, dataset_recipe
+from extract.progress import Progress
+from extract.provenance import provenance
+from store import (
+    ArraySpec,
+    ArrayValueError,
+    ClipRow,
+    FeatureStore,
+    Recipe,
+    StorageRecipe,
+    StoreWriter,
+    create,
+    finalize,
+    place,
+)
+from store.layout import TARGETS
+
+log = logging.getLogger(__name__)
+
+_DIMS = {
+    "rgb": ("frame", "y", "x", "rgb"),
+    "depth": ("frame", "y", "x"),
+    "instance": ("frame", "y", "x"),
+    "instance_class": ("slot",),
+    "class_pixels": ("frame", "class"),
+    "cam_to_world": ("frame", "row", "column"),
+    "intrinsics": ("frame", "row", "column"),
+}
+_UNITS = {
+    "depth": "planar z in metres, 0 = invalid",
+    "instance": "instance id within the clip, 0 = nothing",
+    "instance_class": "class id of each instance id, 0 = nothing",
+    "class_pixels": "pixels of each class",
+    "cam_to_world": "OpenCV axes, metres",
+    "intrinsics": "pixels of the target images; the image spans [0, width] x [0, height]",
+}
+
+
+def targets_path(dataset: Dataset) -> Path:
+    """Where the targets of a data set are."""
+    return place(TARGETS) / dataset.name
+
+
+def write_targets(
+    dataset: Dataset, clips: Sequence[Clip], table: Sequence[ClipRow], rows: Sequence[int], progress: Progress
+) -> Outcome:
+    """Write the targets of `rows` that are not committed yet.
+
+    A clip whose labels cannot be read is listed in the outcome, and the rest goes on.
+    """
+    path = targets_path(dataset)
+    committed = FeatureStore.open(path).committed if path.exists() else {}
+    outcome = Outcome(skipped=[row for row in rows if row in committed])
+    pending = [row for row in rows if row not in committed]
+    writer: StoreWriter | None = None
+    names: set[str] = set()
+    with progress.bar(f"targets {dataset.name}", len(pending)) as advance:
+        try:
+            for row in pending:
+                try:
+                    arrays = target_arrays(clips[row].targets(), len(dataset.classes))
+                    if writer is None:
+                        names = set(arrays)
+                        writer = _open(path, dataset, table, arrays)
+                    if set(arrays) != names:
+                        raise DataError(
+                            f"clip {clips[row].id}: has targets {sorted(arrays)}, other clips have {sorted(names)}."
+                        )
+                    writer.put(row, arrays)
+                    outcome.done.append(row)
+                except (ExtractError, ArrayValueError) as error:
+                    outcome.failed[clips[row].id] = str(error)
+                    log.error("targets of clip %s failed: %s", clips[row].id, error)
+                advance()
+        finally:
+            if writer is not None:
+                writer.close()
+                outcome.bytes = writer.bytes_written
+    if outcome.done and not outcome.failed:
+        finalize(FeatureStore.open(path))
+    return outcome
+
+
+def target_arrays(targets: Targets, n_classes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one clip as they are stored, with the pixels per frame and class counted."""
+    arrays = {
+        name: getattr(targets, name)
+        for name in ("rgb", "depth", "instance", "instance_class", "cam_to_world", "intrinsics")
+        if getattr(targets, name) is not None
+    }
+    if targets.instance is not None and targets.instance_class is not None:
+        classes = targets.instance_class[targets.instance]
+        counts = [np.bincount(frame.ravel(), minlength=n_classes + 1)[1:] for frame in classes]
+        arrays["class_pixels"] = np.stack(counts).astype(np.int32)
+    return arrays
+
+
+def _open(path: Path, dataset: Dataset, table: Sequence[ClipRow], arrays: dict[str, NDArray[Any]]) -> StoreWriter:
+    longest = max(len(clip.bank) for clip in table)
+    specs = []
+    for name, values in arrays.items():
+        dims = _DIMS[name]
+        shape = (longest, *values.shape[1:]) if dims[0] == "frame" else values.shape
+        attrs = {"description": _UNITS[name]} if name in _UNITS else {}
+        specs.append(ArraySpec(name, shape, str(values.dtype), dims, attrs, compressed=True))
+    recipe = Recipe(kind="targets", dataset=dataset_recipe(dataset, table), storage=StorageRecipe(dtype="labels"))
+    create(
+        path,
+        recipe,
+        table,
+        specs,
+        attrs={
+            "dataset": dataset.name,
+            "fingerprint": recipe.fingerprint,
+            "classes": [{"name": each.name, "kind": each.kind} for each in dataset.classes],
+        },
+        coordinates=bank_coordinate(table),
+        provenance=provenance(),
+    )
+    return StoreWriter(path)

@@ -1,0 +1,258 @@
+"""`python -m pipelines run demo`: run what pipelines.yaml says, in order, skipping what is already done.
+
+The only file that knows all four packages. It adds nothing of its own: every step is a command that can be run by hand, and
+is printed as such.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+FILE = Path(__file__).parent / "pipelines.yaml"
+
+
+class PipelineError(Exception):
+    """pipelines.yaml is wrong, or names something that does not exist."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetStep(_Strict):
+    """Which data. `root` is where its files are, if not where its environment variable points."""
+
+    name: str
+    root: Path | None = None
+
+
+class ExtractStep(_Strict):
+    """One backbone over the data set: the flags of `python -m extract`."""
+
+    model: str
+    sites: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    grid: tuple[int, int] | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    size: tuple[int, int] | None = None
+    untrained: bool = False
+    split: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    store_dtype: str = "float16"
+    out: str | None = None
+
+    @property
+    def store(self) -> str:
+        """Name of the store that the step fills."""
+        return self.out or (f"{self.model}-untrained" if self.untrained else self.model)
+
+
+class ProbeStep(_Strict):
+    """The probes trained on every store of the pipeline: the flags of `python -m probes.train`."""
+
+    tasks: tuple[str, ...] = ("all",)
+    epochs: int | None = Field(default=None, ge=1)
+    learning_rates: tuple[float, ...] = ()
+    seed: int = 0
+
+
+class Pipeline(_Strict):
+    """Data set, extractions, probes, report."""
+
+    about: str
+    dataset: DatasetStep
+    extract: tuple[ExtractStep, ...] = Field(min_length=1)
+    probes: ProbeStep = ProbeStep()
+    report: str = "report"
+
+
+_FILE_SCHEMA = TypeAdapter(dict[str, Pipeline])
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+Name = Annotated[str, typer.Argument(help="Which pipeline.")]
+File = Annotated[Path, typer.Option("--file", help="Another file than the project's pipelines.yaml.")]
+
+
+@app.command("list")
+def list_pipelines(file: File = FILE, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """All pipelines and what they are about."""
+    pipelines = load(file)
+    if as_json:
+        print(json.dumps({name: pipeline.about.strip() for name, pipeline in pipelines.items()}, indent=1))
+        return
+    for name, pipeline in pipelines.items():
+        print(f"{name}\n    {pipeline.about.strip()}")
+
+
+@app.command()
+def show(name: Name, file: File = FILE) -> None:
+    """The commands that a pipeline stands for."""
+    for command in commands(choose(load(file), name)):
+        print(shlex.join(command))
+
+
+@app.command()
+def run(
+    name: Name,
+    file: File = FILE,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda …: overrides what the file says.")] = None,
+) -> None:
+    """Run a pipeline. What is already done is skipped, with the reason."""
+    pipeline = choose(load(file), name)
+    steps = list(commands(pipeline))
+    start = time.monotonic()
+    for number, command in enumerate(steps, 1):
+        print(f"\n[{number}/{len(steps)}] {shlex.join(command)}", flush=True)
+        begun = time.monotonic()
+        if not _execute(pipeline, number - 1, device):
+            raise typer.Exit(1)
+        print(f"      {time.monotonic() - begun:.1f} s", flush=True)
+    print(f"\npipeline {name} done in {time.monotonic() - start:.0f} s: open {pipeline.report}/report.html", flush=True)
+
+
+def load(path: Path) -> dict[str, Pipeline]:
+    """Read and validate a pipelines file. Raises `PipelineError` naming file and line of everything that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be read ({error.strerror}). Give another with --file.") from error
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path}: not YAML: {error}") from error
+    try:
+        return _FILE_SCHEMA.validate_python(content)
+    except ValidationError as error:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        problems = [_problem(path, tree, dict(each)) for each in error.errors()]
+        raise PipelineError("\n".join(problems)) from error
+
+
+def choose(pipelines: Mapping[str, Pipeline], name: str) -> Pipeline:
+    """The pipeline of that name. Raises `PipelineError` with the nearest names."""
+    if name not in pipelines:
+        near = get_close_matches(name, pipelines, n=3, cutoff=0.4)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(pipelines)}."
+        raise PipelineError(f"unknown pipeline {name!r}. {hint}")
+    return pipelines[name]
+
+
+def commands(pipeline: Pipeline) -> Iterator[list[str]]:
+    """The pipeline as command lines: one per extraction, one per store of probes, one report."""
+    for step in pipeline.extract:
+        yield ["python", "-m", "extract", *_flags(step, pipeline.dataset)]
+    for step in pipeline.extract:
+        yield ["python", "-m", "probes.train", *_probe_flags(step, pipeline)]
+    yield ["python", "-m", "evaluate", "--runs", *_runs(pipeline), "--out", pipeline.report]
+
+
+def _execute(pipeline: Pipeline, number: int, device: str | None) -> bool:
+    """Run step `number` in this process, so that torch is imported once. Returns whether all went well."""
+    count = len(pipeline.extract)
+    if number < count:
+        from extract.command import Arguments
+        from extract.command import run as run_extract
+
+        step = pipeline.extract[number]
+        fields = step.model_dump() | ({"device": device} if device else {})
+        return run_extract(Arguments(dataset=pipeline.dataset.name, root=pipeline.dataset.root, **fields))
+    if number < 2 * count:
+        raise NotImplementedError
+    raise NotImplementedError
+
+
+def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:
+    flags = ["--model", step.model, "--dataset", dataset.name]
+    if dataset.root is not None:
+        flags += ["--root", str(dataset.root)]
+    for field, info in ExtractStep.model_fields.items():
+        value = getattr(step, field)
+        if field == "model" or value == info.default:
+            continue
+        flag = "--" + field.replace("_", "-")
+        if value is True:
+            flags.append(flag)
+        elif field in ("grid", "size"):
+            flags += [flag, f"{value[0]}x{value[1]}"]
+        else:
+            flags += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return flags
+
+
+def _probe_flags(step: ExtractStep, pipeline: Pipeline) -> list[str]:
+    probes = pipeline.probes
+    flags = ["--features", f"store/{step.store}", "--dataset", pipeline.dataset.name]
+    flags += [part for task in probes.tasks for part in ("--task", task)]
+    flags += ["--epochs", str(probes.epochs)] if probes.epochs is not None else []
+    flags += [part for rate in probes.learning_rates for part in ("--learning-rate", str(rate))]
+    return [*flags, "--seed", str(probes.seed)] if probes.seed else flags
+
+
+def _runs(pipeline: Pipeline) -> list[str]:
+    return [f"runs/{step.store}-{pipeline.dataset.name}" for step in pipeline.extract]
+
+
+def _problem(path: Path, tree: yaml.Node | None, error: Mapping[str, Any]) -> str:
+    """One validation error as `file:line: where: what`."""
+    location: Sequence[str | int] = error["loc"]
+    where = ".".join(map(str, location)) or "file"
+    message = error["msg"]
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        near = get_close_matches(str(location[-1]), known, n=1)
+        message = f"unknown key. {f'Did you mean {near[0]}?' if near else f'Known: {chr(44).join(known)}.'}"
+    return f"{path}:{_line(tree, location)}: {where}: {message}"
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """Keys that are allowed where the unknown one stands."""
+    inner: dict[str, type[BaseModel]] = {"dataset": DatasetStep, "extract": ExtractStep, "probes": ProbeStep}
+    model = inner.get(str(location[1]), Pipeline) if len(location) > 2 else Pipeline
+    return list(model.model_fields)
+
+
+def _line(node: yaml.Node | None, location: Sequence[str | int]) -> int:
+    """Line of the deepest part of `location` that exists in the YAML tree, counted from 1."""
+    line: int = node.start_mark.line + 1 if node else 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def main() -> None:
+    """Run the command line; known errors become one message and exit status 1."""
+    from evaluate.errors import EvaluateError
+    from extract.errors import ExtractError
+    from probes.errors import ProbesError
+    from store.errors import StoreError
+
+    try:
+        app()
+    except (PipelineError, ExtractError, StoreError, ProbesError, EvaluateError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""pipelines.yaml is valid, says what it means as commands, and mistakes in it are answered with file and line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import pipelines
+from extract.command import Arguments
+from extract.registry import dataset_classes, make_family
+
+
+def test_the_shipped_file_names_only_what_exists() -> None:
+    for pipeline in pipelines.load(pipelines.FILE).values():
+        assert pipeline.dataset.name in dataset_classes()
+        for step in pipeline.extract:
+            family = make_family(step.model)
+            for site in step.sites:
+                family.site(site)
+            for level in step.noise:
+                family.noise_level(level)
+
+
+def test_extract_steps_have_the_flags_of_the_command() -> None:
+    assert set(pipelines.ExtractStep.model_fields) | {"dataset", "root"} == set(Arguments.__dataclass_fields__)
+    for name, field in pipelines.ExtractStep.model_fields.items():
+        if name != "model":
+            assert field.default == Arguments.__dataclass_fields__[name].default, name
+
+
+def test_show_prints_commands_that_can_be_run_by_hand() -> None:
+    result = CliRunner().invoke(pipelines.app, ["show", "demo"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert (
+        "python -m extract --model efficientnet-lite0 --dataset rooms "
+        "--sites blocks.1,blocks.3,blocks.6,blocks.10,blocks.13,blocks.15 --grid 16x16 --untrained" in lines
+    )
+    assert sum("probes.train" in line for line in lines) == 6
+    assert shlex.split(lines[-1])[:4] == ["python", "-m", "evaluate", "--runs"]
+
+
+GOOD = """\
+mine:
+  about: a test
+  dataset: {name: rooms}
+  extract:
+    - model: pixels
+      grid: [8, 8]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("      grid:", "      gird:"), r"file.yaml:6: mine.extract.0.gird: unknown key. Did you mean grid\?"),
+        (("  about:", "  abuot:"), r"file.yaml:2: mine.abuot: unknown key. Did you mean about\?"),
+        (("[8, 8]", "[8, x]"), r"file.yaml:6: mine.extract.0.grid.1: .*integer"),
+        (("    - model: pixels\n", "    - limit: 0\n"), r"file.yaml:5: mine.extract.0.model: Field required"),
+        (("{name: rooms}", "{name: rooms, root: 3}"), r"file.yaml:3: mine.dataset.root"),
+        (("mine:", "mine: ["), "not YAML"),
+        ((GOOD, ""), "file.yaml:1"),
+    ],
+)
+def test_mistakes_are_answered_with_file_and_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(GOOD)
+    assert list(pipelines.load(path)) == ["mine"]
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(pipelines.PipelineError, match=message):
+        pipelines.load(path)
+
+
+def test_unknown_names_and_files(tmp_path: Path) -> None:
+    with pytest.raises(pipelines.PipelineError, match="Did you mean demo"):
+        pipelines.choose(pipelines.load(pipelines.FILE), "dmeo")
+    with pytest.raises(pipelines.PipelineError, match="cannot be read"):
+        pipelines.load(tmp_path / "nowhere.yaml")

@@ -6,6 +6,7 @@ is printed as such.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import sys
@@ -20,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 FILE = Path(__file__).parent / "pipelines.yaml"
+_COMMAND_LINES = {"extract": "extract.__main__", "probes.train": "probes.train", "evaluate": "evaluate.cli"}
 
 
 class PipelineError(Exception):
@@ -117,9 +119,11 @@ def run(
     steps = list(commands(pipeline))
     start = time.monotonic()
     for number, command in enumerate(steps, 1):
+        if device is not None and command[2] != "evaluate":
+            command += ["--device", device]
         print(f"\n[{number}/{len(steps)}] {shlex.join(command)}", flush=True)
         begun = time.monotonic()
-        if not _execute(pipeline, number - 1, device):
+        if not _execute(command):
             raise typer.Exit(1)
         print(f"      {time.monotonic() - begun:.1f} s", flush=True)
     print(f"\npipeline {name} done in {time.monotonic() - start:.0f} s: open {pipeline.report}/report.html", flush=True)
@@ -160,19 +164,15 @@ def commands(pipeline: Pipeline) -> Iterator[list[str]]:
     yield ["python", "-m", "evaluate", "--runs", *_runs(pipeline), "--out", pipeline.report]
 
 
-def _execute(pipeline: Pipeline, number: int, device: str | None) -> bool:
-    """Run step `number` in this process, so that torch is imported once. Returns whether all went well."""
-    count = len(pipeline.extract)
-    if number < count:
-        from extract.command import Arguments
-        from extract.command import run as run_extract
-
-        step = pipeline.extract[number]
-        fields = step.model_dump() | ({"device": device} if device else {})
-        return run_extract(Arguments(dataset=pipeline.dataset.name, root=pipeline.dataset.root, **fields))
-    if number < 2 * count:
-        raise NotImplementedError
-    raise NotImplementedError
+def _execute(command: Sequence[str]) -> bool:
+    """Run one command in this process, so that torch is imported once. Returns whether its exit status was 0."""
+    module, arguments = command[2], list(command[3:])
+    app: typer.Typer = importlib.import_module(_COMMAND_LINES[module]).app
+    argv, sys.argv = sys.argv, [module, *arguments]
+    try:
+        return not app(arguments, standalone_mode=False)
+    finally:
+        sys.argv = argv
 
 
 def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:
@@ -199,7 +199,8 @@ def _probe_flags(step: ExtractStep, pipeline: Pipeline) -> list[str]:
     flags += [part for task in probes.tasks for part in ("--task", task)]
     flags += ["--epochs", str(probes.epochs)] if probes.epochs is not None else []
     flags += [part for rate in probes.learning_rates for part in ("--learning-rate", str(rate))]
-    return [*flags, "--seed", str(probes.seed)] if probes.seed else flags
+    flags += ["--seed", str(probes.seed)] if probes.seed else []
+    return [*flags, "--update"]  # a pipeline that was changed replaces its own runs
 
 
 def _runs(pipeline: Pipeline) -> list[str]:

@@ -1,7 +1,7 @@
 """`python -m pipelines run demo`: run what pipelines.yaml says, in order, skipping what is already done.
 
-The only file that knows all four packages. It adds nothing of its own: every step is a command that can be run by hand, and
-is printed as such.
+The only file that knows all four packages. It adds nothing of its own: every step is a command that can be run by hand,
+and is printed as such.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m extract`: run a frozen backbone once over a data set and keep the features of chosen layers and noise levels.
+"""`python -m extract`: run a frozen backbone once over a data set, keep features of chosen layers and noise levels.
 
 python -m extract --model svd --dataset scannet                     all default taps
 python -m extract --model svd --dataset rooms --sites up_blocks.1 --noise sigma=1,sigma=10
@@ -58,8 +58,8 @@ def extract_features(
 ) -> None:
     """Run a frozen backbone once over a data set and keep the features of chosen layers and noise levels.
 
-    Writes store/MODEL/DATASET, and store/targets/DATASET the first time. What is already committed is skipped: run the same
-    command again after an interruption, with more sites, or without --limit, and only what is missing is computed.
+    Writes store/MODEL/DATASET, and store/targets/DATASET the first time. What is already committed is skipped: run the
+    same command again after an interruption, with more sites, or without --limit, and only what is missing is computed.
     """
     if context.invoked_subcommand is not None:
         return

@@ -74,7 +74,7 @@ def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
 def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor) -> dict[str, NDArray[Any]]:
     """Features of one clip for all taps: tap name -> float32 (bank frame, y, x, channel).
 
-    The noise is seeded by the recipe's seed and the clip's id alone, so that neither order, batch nor rank changes a number.
+    The noise is seeded by the recipe's seed and the clip's id alone: neither order, batch nor rank changes a number.
     """
     _, positions = plan.family.window(clip.n_frames, clip.bank)
     seed = plan.recipe.noise.seed if plan.recipe.noise else 0
@@ -112,7 +112,8 @@ def _to_array(plan: Plan, tap: Tap, grid: Tensor) -> NDArray[Any]:
     stated = (*tap.site.grid, tap.site.channels)
     if tuple(grid.shape[1:]) != stated:
         raise ExtractError(
-            f"tap {tap.name}: the network gave a grid of {tuple(grid.shape[1:])}, the family {plan.family.name!r} states {stated}. "
+            f"tap {tap.name}: the network gave a grid of {tuple(grid.shape[1:])}, "
+            f"the family {plan.family.name!r} states {stated}. "
             "The checkpoint is not of the architecture its config describes, or the adapter is wrong."
         )
     if not torch.isfinite(grid).all():

@@ -92,7 +92,7 @@ class Plan:
         return min(asked[0], site.grid[0]), min(asked[1], site.grid[1])
 
     def coordinates(self) -> dict[str, Coordinate]:
-        """Clip frame number of every bank row, and the clip frames that its features summarise. -1 where a clip has fewer."""
+        """Clip frame number of every bank row, and the clip frames its features summarise; -1 beyond a short clip."""
         length = bank_length(self.table)
         span = np.full((len(self.table), length, 2), -1, dtype=np.int32)
         for clip in self.table:
@@ -155,7 +155,7 @@ def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> lis
 
     Raises:
         UnknownNameError: no such site.
-        ExtractError: a noise level for a family without noise, or one that cannot be parsed, or none for a diffusion model.
+        ExtractError: a noise level for a family without noise, or one that cannot be parsed.
     """
     known = {site.name: site for site in family.sites()}
     names = list(sites) or list(family.default_sites())

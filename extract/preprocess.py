@@ -16,7 +16,7 @@ class Preprocessing(BaseModel):
 
     Attributes:
         height, width: size in pixels after resizing.
-        fit: `stretch` changes the aspect ratio and keeps all content; `crop` scales the shorter side and cuts the centre.
+        fit: `stretch` changes the aspect ratio and keeps all content; `crop` cuts the centre out and keeps the ratio.
         interpolation: kernel of the resize; always anti-aliased when it shrinks.
         mean, std: per RGB channel, in units of [0, 1].
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from extract.errors import ExtractError, UnknownNameError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from extract.backbones.base import Site
 
 
-class ForwardStopped(Exception):  # noqa: N818 - control flow, not an error
+class ForwardStopped(Exception):
     """Raised inside the last hook to leave a forward whose remaining blocks nobody reads."""
 
 
@@ -45,10 +45,8 @@ def listen(module: nn.Module, sites: Sequence[Site], *, stop: bool) -> Iterator[
                 ) from error
             handle = target.register_forward_hook(_hook(site, sites, heard, stop))
             hooks.callback(handle.remove)
-        try:
+        with suppress(ForwardStopped):
             yield heard
-        except ForwardStopped:
-            pass
     silent = [site.name for site in sites if site.name not in heard]
     if silent:
         raise ExtractError(

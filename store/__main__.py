@@ -37,7 +37,9 @@ def list_stores(as_json: Json = False) -> None:
         table.add_column(column, justify="right" if column in ("clips", "arrays", "size", "age") else "left")
     for row in rows:
         clips = f"{row['clips_done']}/{row['clips_total']}"
-        table.add_row(row["name"], clips, str(row["arrays"]), _size(row["bytes"]), _age(row["modified"]), row["fingerprint"][:12])
+        table.add_row(
+            row["name"], clips, str(row["arrays"]), _size(row["bytes"]), _age(row["modified"]), row["fingerprint"][:12]
+        )
     Console().print(table)
 
 
@@ -61,7 +63,10 @@ def info(reference: Reference, dataset: Dataset = None, as_json: Json = False) -
 
     console = Console()
     console.print(f"[bold]{store.name}[/]  {store.path}")
-    console.print(f"fingerprint {store.fingerprint}, clips {summary['clips_done']}/{summary['clips_total']}, {_size(summary['bytes'])}")
+    console.print(
+        f"fingerprint {store.fingerprint}, "
+        f"clips {summary['clips_done']}/{summary['clips_total']}, {_size(summary['bytes'])}"
+    )
     table = Table("array", "shape of a clip", "type", "dims")
     for name in store.taps or store.arrays:
         array = store.arrays[name]
@@ -75,7 +80,9 @@ def verify_store(
     reference: Reference,
     dataset: Dataset = None,
     deep: Annotated[bool, typer.Option(help="Read every byte and compare digests; else sizes only.")] = False,
-    drop_bad: Annotated[bool, typer.Option("--drop", help="Un-commit clips with bad shards, so that extraction refills them.")] = False,
+    drop_bad: Annotated[
+        bool, typer.Option("--drop", help="Un-commit clips with bad shards, so that extraction refills them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check every committed shard and list all bad ones. Exit status 1 if there are any."""
@@ -87,13 +94,26 @@ def verify_store(
     bad = list(verify(store, deep=deep))
     dropped = drop(store, bad) if drop_bad and bad else 0
     if as_json:
-        print(json.dumps({"checked": sum(map(len, store.committed.values())), "dropped": dropped, "bad": [
-            {"row": shard.row, "array": shard.array, "path": str(shard.path), "problem": shard.problem} for shard in bad
-        ]}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "checked": sum(map(len, store.committed.values())),
+                    "dropped": dropped,
+                    "bad": [
+                        {"row": shard.row, "array": shard.array, "path": str(shard.path), "problem": shard.problem}
+                        for shard in bad
+                    ],
+                },
+                indent=1,
+            )
+        )
     else:
         for shard in bad:
             print(f"{shard.path}: {shard.problem}")
-        print(f"{store.name}: {sum(map(len, store.committed.values()))} shards checked, {len(bad)} bad, {dropped} clips un-committed")
+        print(
+            f"{store.name}: {sum(map(len, store.committed.values()))} shards checked, "
+            f"{len(bad)} bad, {dropped} clips un-committed"
+        )
     if bad:
         raise typer.Exit(1)
 

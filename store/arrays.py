@@ -1,4 +1,4 @@
-"""Arrays of a store: what is asked for (`ArraySpec`), what lies on disk (`ArrayInfo`), and the Zarr metadata between them.
+"""Arrays of a store: what is asked for (`ArraySpec`), what lies on disk (`ArrayInfo`), and the metadata between them.
 
 The metadata is plain Zarr v3 written by zarr-python: shard = clip, inner chunk = frame, inner codecs `[bytes, crc32c]`
 (labels: `[bytes, zstd, crc32c]`), key separator `.`.
@@ -18,9 +18,6 @@ from store.dtypes import physical_dtype
 from store.errors import FormatError
 
 ZSTD_LEVEL = 3
-_ZSTD = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_CRC = {"name": "crc32c"}
 
 
 @dataclass(frozen=True)
@@ -99,6 +96,7 @@ def shard_path(group: Path, array: str, row: int, ndim: int) -> Path:
 def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) -> None:
     """Write the metadata of new arrays into an existing Zarr group. No data is written."""
     import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
 
     group = zarr.open_group(str(group_path), mode="r+", zarr_format=3)
     for spec in specs:
@@ -112,7 +110,7 @@ def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) ->
             shards=(1, *spec.shape),
             chunks=inner,
             dtype=physical_dtype(spec.dtype),
-            compressors=[_ZSTD, _CRC] if spec.compressed else [_CRC],
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()] if spec.compressed else [Crc32cCodec()],
             fill_value=0,
             dimension_names=("clip", *spec.dims),
             chunk_key_encoding={"name": "default", "separator": "."},

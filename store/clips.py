@@ -53,7 +53,9 @@ def load_clips(path: Path) -> list[ClipRow]:
     try:
         clips = _TABLE.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise FormatError(f"{path}: cannot be read as a clip table ({error}). Restore it from a copy of the store.") from error
+        raise FormatError(
+            f"{path}: cannot be read as a clip table ({error}). Restore it from a copy of the store."
+        ) from error
     if [clip.row for clip in clips] != list(range(len(clips))):
         raise FormatError(f"{path}: rows are not 0, 1, 2 … in order. Restore it from a copy of the store.")
     return clips

@@ -57,9 +57,7 @@ def writer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def write_commit(
-    directory: Path, row: int, clip: str, n_frames: int, arrays: Mapping[str, ShardRecord]
-) -> Commit:
+def write_commit(directory: Path, row: int, clip: str, n_frames: int, arrays: Mapping[str, ShardRecord]) -> Commit:
     """Publish a clip. Its shards must be on disk before. The file name never meets that of another writer."""
     commit = Commit(row=row, clip=clip, n_frames=n_frames, arrays=dict(arrays), writer=writer_name(), time=time.time())
     name = f"{row:06d}-{uuid.uuid4().hex[:12]}.json"
@@ -74,7 +72,9 @@ def load_commits(directory: Path) -> list[Commit]:
         try:
             commits.append(Commit.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
-            raise FormatError(f"{path}: cannot be read as a commit ({error}). Delete it; its clip is then extracted again.") from error
+            raise FormatError(
+                f"{path}: cannot be read as a commit ({error}). Delete it; its clip is then extracted again."
+            ) from error
     return sorted(commits, key=lambda commit: (commit.time, commit.writer))
 
 

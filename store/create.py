@@ -67,7 +67,10 @@ def _create_new(
     import zarr
 
     if layout.path.exists() and any(layout.path.iterdir()):
-        raise FormatError(f"{layout.path}: a folder that is no feature store (no recipe.json) is in the way. Move it, or choose another --out.")
+        raise FormatError(
+            f"{layout.path}: a folder that is no feature store (no recipe.json) is in the way. "
+            "Move it, or choose another --out."
+        )
     draft = Layout(layout.path.with_name(f".{layout.path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}"))
     try:
         draft.commits.mkdir(parents=True)
@@ -98,13 +101,18 @@ def _create_new(
 def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow]) -> None:
     existing = load_recipe(layout.recipe)
     if existing != recipe:
-        fields = "\n".join(f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(existing, recipe))
+        fields = "\n".join(
+            f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(existing, recipe)
+        )
         raise RecipeMismatchError(
             f"{layout.path}: the store was made by another recipe:\n{fields}\n"
             "Ask for what the store holds, or write another store with --out NAME."
         )
     if load_clips(layout.clips) != list(clips):
-        raise FormatError(f"{layout.clips}: differs from the data set although the recipe agrees. Restore it from a copy of the store.")
+        raise FormatError(
+            f"{layout.clips}: differs from the data set although the recipe agrees. "
+            "Restore it from a copy of the store."
+        )
 
 
 def _add_arrays(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> None:

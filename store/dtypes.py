@@ -14,7 +14,7 @@ _LABEL_DTYPES = ("bool", "uint8", "uint16", "int32", "int64", "float64")
 
 
 def physical_dtype(logical: str) -> np.dtype[Any]:
-    """NumPy dtype of the stored bytes. bfloat16 is kept as its bit pattern in uint16, which every Zarr library reads."""
+    """NumPy dtype of the stored bytes. bfloat16 is kept as its bits in uint16, which every Zarr library reads."""
     if logical not in FEATURE_DTYPES + _LABEL_DTYPES:
         known = ", ".join(FEATURE_DTYPES + _LABEL_DTYPES)
         raise StoreError(f"storage type {logical!r} is unknown. Choose one of {known}.")

@@ -36,7 +36,9 @@ class FeatureStore:
     def __init__(self, path: Path) -> None:
         self.layout = Layout(path)
         if not self.layout.recipe.exists():
-            raise StoreNotFoundError(f"{path}: no feature store (no recipe.json). List stores with `python -m store ls`.")
+            raise StoreNotFoundError(
+                f"{path}: no feature store (no recipe.json). List stores with `python -m store ls`."
+            )
         self.path = path
         self.recipe: Recipe = load_recipe(self.layout.recipe)
         self.clips: list[ClipRow] = load_clips(self.layout.clips)
@@ -72,7 +74,7 @@ class FeatureStore:
     def taps(self) -> list[str]:
         """Names of the feature arrays, in execution order of their sites, then from clean to noisy."""
 
-        def order(name: str) -> tuple[float, ...]:
+        def order(name: str) -> tuple[int, float]:
             attrs = self.arrays[name].attrs
             return attrs["depth"], (attrs.get("noise") or {}).get("sigma", 0.0)
 
@@ -99,14 +101,19 @@ class FeatureStore:
         rows = [
             clip.row
             for clip in self.clips
-            if split in (None, clip.split) and all(array in self.committed.get(clip.row, {}) for array in arrays)
+            if split in (None, clip.split)
+            and all(array in self.committed.get(clip.row, {}) for array in arrays)
             and clip.row in self.committed
         ]
         if not rows:
-            splits = {name: sum(c.split == name and c.row in self.committed for c in self.clips) for name in {c.split for c in self.clips}}
+            splits = {
+                name: sum(c.split == name and c.row in self.committed for c in self.clips)
+                for name in {c.split for c in self.clips}
+            }
             held = ", ".join(f"{count} of split {name!r}" for name, count in sorted(splits.items()))
             raise MissingClipError(
-                f"{self.name}: no committed clip of split {split!r} with {', '.join(arrays) or 'any array'}; the store holds {held}. "
+                f"{self.name}: no committed clip of split {split!r} with {', '.join(arrays) or 'any array'}; "
+                f"the store holds {held}. "
                 "Finish it with `python -m extract`."
             )
         return rows
@@ -137,11 +144,16 @@ class FeatureStore:
         record = self.committed.get(row, {}).get(array)
         if record is None:
             clip = self.clips[row].id if row < len(self.clips) else "?"
-            raise MissingClipError(f"{self.name}: clip {clip} (row {row}) has no commit for {array}. Finish the store with `python -m extract`.")
+            raise MissingClipError(
+                f"{self.name}: clip {clip} (row {row}) has no commit for {array}. "
+                "Finish the store with `python -m extract`."
+            )
         held = len(self.clips[row].bank)
         positions = list(range(held)) if frames is None else [int(frame) for frame in frames]
         if info.framed and any(not 0 <= position < held for position in positions):
-            raise MissingClipError(f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {positions}.")
+            raise MissingClipError(
+                f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {positions}."
+            )
         shape = (len(positions), *info.shape[2:]) if info.framed else info.shape[1:]
         path = shard_path(self.layout.group, array, row, len(info.shape))
         if not info.direct:
@@ -158,7 +170,7 @@ class FeatureStore:
             chunks = positions if info.framed else [0]
             fresh = [chunk for chunk in chunks if (array, row, chunk) not in self._verified]
             check = bool(fresh) if verify is None else verify
-            read_chunks(descriptor, index, chunks, buffer.reshape(len(chunks), -1), path, verify=check)
+            read_chunks(descriptor, index, chunks, buffer if info.framed else buffer[None], path, verify=check)
             if check:
                 self._verified.update((array, row, chunk) for chunk in chunks)
         finally:
@@ -176,7 +188,9 @@ class FeatureStore:
             self._indexes[info.name, row] = cached
         return cached[1]
 
-    def _read_with_zarr(self, info: ArrayInfo, row: int, positions: Sequence[int], path: Path, size: int) -> NDArray[Any]:
+    def _read_with_zarr(
+        self, info: ArrayInfo, row: int, positions: Sequence[int], path: Path, size: int
+    ) -> NDArray[Any]:
         """Compressed and foreign arrays go through zarr-python, which checks the checksums that are there."""
         import zarr
 

@@ -62,8 +62,8 @@ def raise_for(error: OSError, path: Path) -> NoReturn:
     """Turn a failure of the file system into an error that names the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StorageFullError(
-            f"{path}: no room left on the disk. Every clip committed so far is valid: free some space, or move the store "
-            "(FEATURE_STORE, --out), and run the same command again to go on from there."
+            f"{path}: no room left on the disk. Every clip committed so far is valid: free some space, "
+            "or move the store (FEATURE_STORE, --out), and run the same command again to go on from there."
         ) from error
     raise StoreError(f"{path}: cannot be written ({error.strerror}). Check the path and its permissions.") from error
 

@@ -64,10 +64,12 @@ def root() -> Path:
 
 
 def place(reference: str | Path) -> Path:
-    """Where a store of that name is or would be: a path that exists or is plainly a path, else a name under the root."""
+    """Where a store of that name is or would be: a path if it exists or plainly is one, else a name under the root."""
     text = str(reference)
     if text.startswith(_REMOTE):
-        raise StoreNotFoundError(f"{text}: remote stores cannot be opened yet. Copy the store to this machine and give its path.")
+        raise StoreNotFoundError(
+            f"{text}: remote stores cannot be opened yet. Copy the store to this machine and give its path."
+        )
     path = Path(text).expanduser()
     if path.exists() or path.is_absolute() or text.startswith("."):
         return path.absolute()
@@ -77,8 +79,8 @@ def place(reference: str | Path) -> Path:
 def resolve(reference: str | Path, dataset: str | None = None) -> Path:
     """The directory of one store.
 
-    A reference may name the store itself (`store/svd/scannet`) or the folder of a model that holds one store per dataset
-    (`store/svd`); `dataset` chooses among several.
+    A reference may name the store itself (`store/svd/scannet`) or the folder of a model that holds one store per
+    dataset (`store/svd`); `dataset` chooses among several.
 
     Raises:
         StoreNotFoundError: nothing is there, or several are and none was chosen; says which.

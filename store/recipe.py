@@ -65,14 +65,14 @@ class DatasetRecipe(_Frozen):
 
 
 class StorageRecipe(_Frozen):
-    """How values are kept. `grid` is the largest (rows, columns) kept, by average pooling; `None` keeps the native grid."""
+    """How values are kept. `grid`: the largest (rows, columns) kept, by average pooling; `None` = the native grid."""
 
     dtype: str = "float16"
     grid: tuple[int, int] | None = None
 
 
 class Recipe(_Frozen):
-    """All that can change a number of a store. Taps are not part of it: each tap's values are the same beside any other."""
+    """All that can change a number of a store. Taps are not part of it: a tap is the same beside any others."""
 
     schema_version: Literal[1] = 1
     kind: Literal["features", "targets"]
@@ -105,7 +105,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as a recipe ({error}). Restore it from a copy of the store.") from error
+        raise FormatError(
+            f"{path}: cannot be read as a recipe ({error}). Restore it from a copy of the store."
+        ) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise FormatError(

@@ -1,8 +1,8 @@
 """One shard: a clip's frames one after another, each followed by its crc32c, and an index at the end.
 
-Zarr v3 `sharding_indexed` (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html): the index
-holds (offset, nbytes) as little-endian uint64 for every inner chunk in C order, then its own crc32c; a chunk that was not
-written has both set to 2^64 - 1.
+Zarr v3 `sharding_indexed` (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html): the
+index holds (offset, nbytes) as little-endian uint64 for every inner chunk in C order, then its own crc32c; a chunk that
+was not written has both set to 2^64 - 1.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def read_chunks(
         MissingClipError: a chunk was never written.
         CorruptShardError: the file ends early, or a checksum differs.
     """
-    targets = [memoryview(row).cast("B") for row in out.reshape(len(positions), -1)] if len(positions) else []
+    targets = [row.reshape(-1).data.cast("B") for row in out]
     checksums = [bytearray(_CRC_BYTES) for _ in positions]
     start = 0
     while start < len(positions):
@@ -127,7 +127,7 @@ def _adjacent(index: NDArray[np.uint64], left: int, right: int) -> bool:
 
 
 def _encode_chunk(chunk: NDArray[Any], compressed: bool) -> bytes | memoryview:
-    raw = memoryview(chunk.reshape(-1)).cast("B")
+    raw = chunk.reshape(-1).data.cast("B")
     if not compressed:
         return raw
     from numcodecs.zstd import Zstd

@@ -26,7 +26,11 @@ class BadShard:
 
 def verify(store: FeatureStore, *, deep: bool = False, threads: int = 4) -> Iterator[BadShard]:
     """All bad shards of the store, in row order. `deep` reads every byte and compares digests; else sizes only."""
-    work = [(row, name, record) for row, arrays in sorted(store.committed.items()) for name, record in sorted(arrays.items())]
+    work = [
+        (row, name, record)
+        for row, arrays in sorted(store.committed.items())
+        for name, record in sorted(arrays.items())
+    ]
 
     def check(item: tuple[int, str, ShardRecord]) -> BadShard | None:
         row, name, record = item

@@ -25,8 +25,8 @@ from store.shard import encode_shard
 class StoreWriter:
     """Writes clips into a store made by `store.create`. Any number of writers may work on one store.
 
-    `put` returns once the values are checked and queued; at most `pending` clips wait. An error of a background write is
-    raised by the next `put` or by leaving the `with` block. Nothing is committed unless all its shards are on disk.
+    `put` returns once the values are checked and queued; at most `pending` clips wait. An error of a background write
+    is raised by the next `put` or by leaving the `with` block. Nothing is committed unless all its shards are on disk.
 
     Args:
         path: directory of the store.
@@ -53,7 +53,7 @@ class StoreWriter:
 
         Raises:
             UnknownArrayError: no such array.
-            ArrayValueError: wrong shape, NaN, infinity, or overflow of the storage type. Nothing of the clip is written.
+            ArrayValueError: wrong shape, NaN, infinity, or overflow of the type on disk. Nothing is written.
         """
         clip = self._clips[row]
         encoded = {name: self._check(clip, name, array) for name, array in values.items()}
@@ -76,7 +76,9 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
         else:  # finish what is queued, but let the first error speak

@@ -6,10 +6,23 @@ import os
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", MPLBACKEND="agg")
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook
 
 # Shapes and types in signatures are checked in every call, but only here: users do not pay for it.
-install_import_hook(["store", "extract.engine", "extract.taps", "extract.plan", "extract.targets"], "beartype.beartype")
+install_import_hook(
+    [
+        "store",
+        "extract.engine",
+        "extract.taps",
+        "extract.plan",
+        "extract.targets",
+        "extract.datasets",
+        "extract.backbones._per_frame",
+        "extract.backbones._fourier",
+        "extract.backbones._mobilenet_v2",
+    ],
+    "beartype.beartype",
+)
 
 from pathlib import Path  # noqa: E402
 

@@ -33,7 +33,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(ROOMS))
 def test_packages_import_only_downstream(package: str) -> None:
-    files = [path for path in (PROJECT / package).rglob("*.py")]
+    files = list((PROJECT / package).rglob("*.py"))
     assert len(files) > 3
     for path in files:
         wrong = imports(path) & FORBIDDEN[package]
@@ -49,14 +49,24 @@ def test_every_package_is_declared_for_installation() -> None:
 
     declared = set(tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     present = {
-        str(init.parent.relative_to(PROJECT)).replace("/", ".") for package in ROOMS for init in (PROJECT / package).rglob("__init__.py")
+        str(init.parent.relative_to(PROJECT)).replace("/", ".")
+        for package in ROOMS
+        for init in (PROJECT / package).rglob("__init__.py")
     }
     assert declared == present
 
 
 @pytest.mark.parametrize(
     "command",
-    ["store --help", "extract --help", "extract models", "extract sites svd", "probes.train --help", "evaluate --help", "pipelines --help"],
+    [
+        "store --help",
+        "extract --help",
+        "extract models",
+        "extract sites svd",
+        "probes.train --help",
+        "evaluate --help",
+        "pipelines --help",
+    ],
 )
 def test_answers_without_heavy_imports(command: str) -> None:
     module, *arguments = command.split()

@@ -20,7 +20,12 @@ def extract(*arguments: str, root: Path | None = None) -> subprocess.CompletedPr
 
     environment = os.environ | ({"ROOMS_ROOT": str(root)} if root else {}) | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "extract", *arguments], capture_output=True, text=True, cwd=PROJECT, env=environment, check=False
+        [sys.executable, "-m", "extract", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment,
+        check=False,
     )
 
 
@@ -41,15 +46,14 @@ def test_extract_then_extract_again(rooms: Path) -> None:
     assert "0 clips extracted, 3 were already there, 0 failed" in second.stdout
 
 
-def test_a_missing_image_is_listed_and_the_exit_status_says_so(rooms: Path) -> None:
+def test_a_damaged_room_is_refused_before_anything_is_written(rooms: Path, store_root: Path) -> None:
     image = next((rooms / "tiny_01" / "rgb").iterdir())
-    content = image.read_bytes()
-    image.write_bytes(content[:100])
+    image.write_bytes(image.read_bytes()[:100])
     done = extract("--model", "pixels", "--dataset", "rooms", root=rooms)
     assert done.returncode == 1
-    assert "2 clips extracted, 0 were already there, 1 failed" in done.stdout
-    assert str(image) in done.stdout
+    assert str(rooms / "tiny_01") in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(store_root.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -57,11 +61,17 @@ def test_a_missing_image_is_listed_and_the_exit_status_says_so(rooms: Path) -> N
     [
         (["--model", "pixel", "--dataset", "rooms"], "unknown model 'pixel'. Did you mean pixels?"),
         (["--model", "pixels", "--dataset", "room"], "unknown data set 'room'. Did you mean rooms?"),
-        (["--model", "pixels", "--dataset", "rooms", "--sites", "patch"], "unknown site of pixels 'patch'. Did you mean patches?"),
+        (
+            ["--model", "pixels", "--dataset", "rooms", "--sites", "patch"],
+            "unknown site of pixels 'patch'. Did you mean patches?",
+        ),
         (["--model", "pixels", "--dataset", "rooms", "--noise", "sigma=1"], "is no diffusion model and takes no noise"),
         (["--model", "svd", "--dataset", "rooms", "--noise", "simga=1"], "simga=1"),
         (["--model", "pixels", "--dataset", "rooms", "--split", "tset"], "no clip to extract"),
-        (["--model", "pixels", "--dataset", "rooms", "--grid", "16by16"], "expected two positive numbers such as 16x16"),
+        (
+            ["--model", "pixels", "--dataset", "rooms", "--grid", "16by16"],
+            "expected two positive numbers such as 16x16",
+        ),
         (["--model", "pixels", "--dataset", "rooms", "--dtype", "float23"], "Did you mean float32"),
         (["--model", "pixels", "--dataset", "rooms", "--device", "cuda:77"], "--device cuda:77: not usable here"),
         (["--model", "pixels", "--dataset", "rooms", "--limit", "0"], "--limit"),

@@ -78,9 +78,9 @@ def test_neither_order_nor_company_changes_a_number(rooms: Path) -> None:
         run(plan_for(rooms, split=split, out="pieces"))
     pieces = FeatureStore.open(whole.path.parents[1] / "pieces" / "rooms")
     assert pieces.fingerprint == whole.fingerprint
-    assert {row: {name: record.xxh3_128 for name, record in arrays.items()} for row, arrays in pieces.committed.items()} == {
-        row: {name: record.xxh3_128 for name, record in arrays.items()} for row, arrays in whole.committed.items()
-    }
+    assert {
+        row: {name: record.xxh3_128 for name, record in arrays.items()} for row, arrays in pieces.committed.items()
+    } == {row: {name: record.xxh3_128 for name, record in arrays.items()} for row, arrays in whole.committed.items()}
 
 
 def test_another_seed_is_another_noise_and_another_fingerprint(rooms: Path) -> None:
@@ -115,21 +115,18 @@ def test_limit_and_more_sites_extend_the_store(rooms: Path) -> None:
     assert run(plan_for(rooms, sites=["blocks.0"])).rows() == [0, 1, 2, 3]
     store = run(plan_for(rooms, sites=["blocks.0", "blocks.1"]))
     assert store.rows(arrays=["blocks.0@sigma1", "blocks.1@sigma1"]) == [0, 1, 2, 3]
-    with pytest.raises(RecipeMismatchError, match="storage.dtype"):
+    with pytest.raises(RecipeMismatchError, match=r"storage\.dtype"):
         run(plan_for(rooms, store_dtype="float32"))
 
 
-@pytest.mark.parametrize(("model", "message"), [("toy-nan", "NaN or infinite in float32"), ("toy-huge", "does not fit float16")])
-def test_bad_features_fail_their_clip_and_the_rest_goes_on(rooms: Path, model: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("model", "message"), [("toy-nan", "NaN or infinite in float32"), ("toy-huge", "does not fit float16")]
+)
+def test_bad_features_fail_their_clip_and_the_rest_goes_on(rooms: Path, model: str, message: str) -> None:
     plan = plan_for(rooms, model)
-    bad = plan.clips[1]
-    monkeypatch.setattr(type(bad), "bank", property(lambda clip: (0, 1) if clip is bad else (0, 1, 2)), raising=False)
-    plan = make_plan(plan.family, plan.dataset, plan.request)
-    plan = replace(plan, clips=[bad if clip.id == bad.id else clip for clip in plan.clips])
-    plan = replace(plan, table=[row.model_copy(update={"bank": (0, 1) if row.row == 1 else (0, 1, 2)}) for row in plan.table])
     outcome = extract(plan, CPU, Progress(quiet=True))
-    assert list(outcome.failed) == [bad.id]
-    assert message in outcome.failed[bad.id]
+    assert list(outcome.failed) == [plan.clips[1].id]
+    assert message in outcome.failed[plan.clips[1].id]
     assert FeatureStore.open(plan.path).rows() == [0, 2, 3]
 
 
@@ -147,8 +144,8 @@ def test_an_unreadable_frame_fails_its_clip_and_is_refilled_later(rooms: Path) -
     assert extract(plan, CPU, Progress(quiet=True)).done == [1]
 
 
-def test_empty_splits_and_wrong_grids_are_refused(rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ExtractError, match="split 'tset' of rooms: no clip to extract.*test, train, val"):
+def test_empty_splits_and_wrong_grids_are_refused(rooms: Path) -> None:
+    with pytest.raises(ExtractError, match=r"split 'tset' of rooms: no clip to extract.*test, train, val"):
         plan_for(rooms, split="tset")
     plan = plan_for(rooms, sites=["blocks.0"])
     lying = replace(plan.taps[0], site=replace(plan.taps[0].site, grid=(4, 4)))

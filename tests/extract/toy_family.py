@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ class ToyFamily(Family):
     name = "toy"
     version = 1
     kind = "vgm"
-    models = {"toy": Checkpoint("toy"), "toy-nan": Checkpoint("toy"), "toy-huge": Checkpoint("toy")}
+    models: ClassVar = {"toy": Checkpoint("toy"), "toy-nan": Checkpoint("toy"), "toy-huge": Checkpoint("toy")}
     default_noise = ("sigma=1",)
 
     def sites(self) -> Sequence[Site]:
@@ -75,5 +75,5 @@ class ToyBackbone(Backbone):
         self.module(state.values["latent"] + level.sigma * state.values["noise"])
 
     def grid(self, site: Site, output: Any, state: State) -> Tensor:
-        scale = 1.0 if site.name == "latent" or len(state.bank) != 2 else self.scale  # only clips of two frames go bad
+        scale = self.scale if self.encodes == 2 else 1.0  # only the second clip goes bad
         return output.permute(0, 2, 3, 1)[list(state.bank)] * scale

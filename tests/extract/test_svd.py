@@ -210,6 +210,13 @@ def test_a_config_that_is_no_object(folder: Path, content: str) -> None:
         family(folder).sites()
 
 
+def test_a_config_without_a_needed_fact(folder: Path) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sigma_max": None}))
+    with pytest.raises(WeightsError, match=r"scheduler_config\.json lacks sigma_max"):
+        family(folder).noise_level("sigma=1")
+
+
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder"])
 def test_a_truncated_weight_file(folder: Path, part: str) -> None:
     path = next((folder / part).glob("*.safetensors"))

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from extract.backbones._svd_backbone import SVDBackbone, SVDState, _blur, antialiased_resize
+from extract.backbones._svd_backbone import SVDBackbone, antialiased_resize
 from extract.backbones.base import Options
 from extract.backbones.svd import SVD
 from extract.errors import ExtractError
 from extract.taps import listen
+from tests.extract.svd_features import CPU, LEVEL, SIZE, Grids, encode, equal, features, random_clip
 from tests.extract.tiny_svd import FRAMES, build
-
-CPU = torch.device("cpu")
-SIZE = (48, 64)
-LEVEL = "sigma=1.5"
-Grids = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -56,41 +48,7 @@ def pipeline(folder: Path) -> StableVideoDiffusionPipeline:
 
 @pytest.fixture(scope="module")
 def clip() -> Tensor:
-    return torch.randint(0, 256, (20, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-
-
-def encode(backbone: SVDBackbone, clip: Tensor, bank: Sequence[int], seed: int = 0) -> SVDState:
-    numbers, positions = backbone.family.window(len(clip), bank)
-    return backbone.encode(clip[list(numbers)], positions, torch.Generator().manual_seed(seed))
-
-
-class Stop(Exception):
-    pass
-
-
-def features(backbone: SVDBackbone, state: SVDState, level: str = LEVEL, stop: str | None = None) -> Grids:
-    """All forward sites of one pass, copied; the pass ends at site `stop`."""
-    got: Grids = {}
-
-    def hook(site: Any, module: Any, inputs: Any, output: Any) -> None:
-        got[site.name] = backbone.grid(site, output, state).clone()
-        if site.name == stop:
-            raise Stop
-
-    sites = [site for site in backbone.family.sites() if site.stage == "forward"]
-    handles = [backbone.module.get_submodule(site.module).register_forward_hook(partial(hook, site)) for site in sites]
-    try:
-        backbone.forward(state, backbone.family.noise_level(level))
-    except Stop:
-        assert stop is not None
-    finally:
-        for handle in handles:
-            handle.remove()
-    return got
-
-
-def equal(a: Grids, b: Grids) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return random_clip()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # the scheduler of diffusers
@@ -175,22 +133,6 @@ def test_features_are_bit_exact_against_straight_lines(
 
     ours = features(backbone, encode(backbone, clip, bank, seed=3))[path]
     assert torch.equal(ours, theirs[path].permute(0, 2, 3, 1))
-
-
-@pytest.mark.parametrize("size", [(224, 224), (100, 300), (576, 1024), (225, 448)])
-def test_resize_is_the_pipelines(size: tuple[int, int]) -> None:
-    from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as reference
-
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    expected = reference._resize_with_antialiasing(image, (224, 224))
-    torch.testing.assert_close(antialiased_resize(image, (224, 224)), expected, atol=2e-6, rtol=0)
-
-
-def test_blur_is_the_gaussian_filter_of_scipy() -> None:
-    image = torch.rand(1, 2, 20, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    for axis in (-1, -2):
-        expected = gaussian_filter1d(image.numpy(), 1.5, axis=axis, mode="mirror", radius=3)
-        np.testing.assert_allclose(_blur(image, axis, 1.5).numpy(), expected, atol=1e-12)
 
 
 def test_embedding_is_the_pipelines(
@@ -325,38 +267,3 @@ def test_frames_that_are_no_whole_windows_are_refused(backbone: SVDBackbone, cli
 def test_a_forward_without_noise_is_refused(backbone: SVDBackbone, clip: Tensor) -> None:
     with pytest.raises(ExtractError, match="--noise sigma="):
         backbone.forward(encode(backbone, clip, [0]), None)
-
-
-def test_untrained_is_a_function_of_its_seed(folder: Path, backbone: SVDBackbone, clip: Tensor) -> None:
-    def run(seed: int) -> tuple[str, Grids]:
-        family = SVD("svd", Options(checkpoint=str(folder), size=SIZE, untrained=seed))
-        network = family.load(CPU, torch.float32)
-        return family.weights().digest, features(network, encode(network, clip, [0, 8]))
-
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    (digest, grids), again, other = run(0), run(0), run(1)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert digest == again[0] != other[0]
-    assert equal(grids, again[1])
-    assert not equal(grids, other[1])
-    assert not equal(grids, features(backbone, encode(backbone, clip, [0, 8])))
-
-
-@pytest.mark.parametrize("untrained", [None, 0])
-def test_half_precision_leaves_the_vae_in_single(folder: Path, untrained: int | None, clip: Tensor) -> None:
-    family = SVD("svd", Options(checkpoint=str(folder), size=SIZE, untrained=untrained))
-    half, brain = family.load(CPU, torch.float16), family.load(CPU, torch.bfloat16)
-    assert {p.dtype for p in [*half.unet.parameters(), *half.image_encoder.parameters()]} == {torch.float16}
-    assert {p.dtype for p in half.vae.parameters()} == {torch.float32}
-    assert {p.dtype for p in brain.module.parameters()} == {torch.bfloat16}
-    exact = features(family.load(CPU, torch.float32), encode(family.load(CPU, torch.float32), clip, [0, 8]))
-    close = features(brain, encode(brain, clip, [0, 8]))
-    for name, grid in exact.items():
-        assert close[name].dtype == torch.bfloat16
-        torch.testing.assert_close(close[name].float(), grid, atol=0.1 * float(grid.abs().max()), rtol=0)
-
-
-def test_nothing_can_be_trained(backbone: SVDBackbone) -> None:
-    assert not backbone.module.training
-    assert not any(p.requires_grad for p in backbone.module.parameters())

@@ -75,7 +75,7 @@ def build(folder: Path, seed: int = 0, dtype: str = "float16", variant: str | No
                 elif parameter.ndim == 2:
                     parameter.mul_(2)
     for name, part in parts.items():
-        part.to(kind).save_pretrained(folder / name, variant=variant)
+        torch.nn.Module.to(part, kind).save_pretrained(folder / name, variant=variant)
     EulerDiscreteScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
     index = {

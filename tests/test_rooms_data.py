@@ -142,17 +142,21 @@ def test_size() -> None:
 
 
 def test_rooms_are_where_the_generator_puts_them() -> None:
-    for stored_room in STORED:
+    for stored_room in SOME:
         seed, number = stored_room.info["seed"]
         room = layout.make_room(number, seed)
-        assert room == layout.make_room(number, seed)
         assert (room.name, room.type, room.split) == tuple(stored_room.info[k] for k in ("id", "type", "split"))
         np.testing.assert_allclose(room.size, stored_room.info["size_m"], atol=1e-3)
         shown = {item["class"] for item in stored_room.info["instances"]}
         assert shown <= room.classes | {"wall", "floor", "ceiling"}
 
 
-@pytest.mark.parametrize("number", range(0, 48, 5))
+def test_the_same_seed_gives_the_same_room() -> None:
+    assert layout.make_room(3, 7) == layout.make_room(3, 7)
+    assert layout.make_room(3, 7) != layout.make_room(3, 8)
+
+
+@pytest.mark.parametrize("number", range(0, 48, 8))
 def test_furniture_stands_inside_and_apart(number: int) -> None:
     room = layout.make_room(number, layout.SEED)
     solid = [item for item in room.items if item.solid]
@@ -165,25 +169,25 @@ def test_furniture_stands_inside_and_apart(number: int) -> None:
 
 
 def test_touch_and_facing() -> None:
-    one = Placement("a", "table", 0, 0, 0, 0, (1, 1, 1))
-    assert touch(one, Placement("b", "table", 1.1, 0, 0, 45, (1, 1, 1)))
-    assert not touch(one, Placement("b", "table", 1.3, 0, 0, 45, (1, 1, 1)))
-    assert not touch(one, Placement("b", "lamp", 0, 0, 1, 0, (1, 1, 1)))
-    assert one.distance(1.5, 0) == 1
-    assert facing(0, 0, 0, -1) == 0
-    assert facing(0, 0, 1, 0) == 90
+    one = Placement("a", "table", 0.0, 0.0, 0.0, 0.0, (1.0, 1.0, 1.0))
+    assert touch(one, Placement("b", "table", 1.1, 0.0, 0.0, 45.0, (1.0, 1.0, 1.0)))
+    assert not touch(one, Placement("b", "table", 1.3, 0.0, 0.0, 45.0, (1.0, 1.0, 1.0)))
+    assert not touch(one, Placement("b", "lamp", 0.0, 0.0, 1.0, 0.0, (1.0, 1.0, 1.0)))
+    assert one.distance(1.5, 0.0) == 1
+    assert facing(0.0, 0.0, 0.0, -1.0) == 0
+    assert facing(0.0, 0.0, 1.0, 0.0) == 90
 
 
 def test_pose_is_opencv() -> None:
-    level = camera.pose(np.array([1.0, 2.0, 3.0]), yaw=90, pitch=0, roll=0)
+    level = camera.pose(np.array([1.0, 2.0, 3.0]), yaw=90.0, pitch=0.0, roll=0.0)
     np.testing.assert_allclose(level[:3, :3] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
     np.testing.assert_allclose(level[:3, :3] @ [1, 0, 0], [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(level[:3, :3] @ [0, 1, 0], [0, 0, -1], atol=1e-12)
-    assert camera.pose(np.zeros(3), 0, 30, 0)[2, 2] == pytest.approx(0.5)
+    assert camera.pose(np.zeros(3), 0.0, 30.0, 0.0)[2, 2] == pytest.approx(0.5)
 
 
 def test_shared_pixels_of_a_plane() -> None:
-    k = views.intrinsics(90, 64, 64)
+    k = views.intrinsics(90.0, 64, 64)
     depth = np.full((2, 64, 64), 2.0)
     poses = np.stack([np.eye(4), np.eye(4)])
     assert views.co_visible(depth, poses, k, np.array([0, 1])) == [1.0, 1.0]
@@ -217,6 +221,6 @@ def test_messages_say_the_remedy(
         catalog.open_pack(tmp_path / "none.sh3f")
     monkeypatch.setitem(sys.modules, "bpy", None)
     assert rooms_render.main(["make", str(tmp_path / "out")]) == 1
-    assert 'pip install -e ".[render]"' in capsys.readouterr().err
+    assert "pip install 'bpy==4.5.*'" in capsys.readouterr().err
     assert rooms_render.main(["measure", str(tmp_path)]) == 1
     assert "rooms.json" in capsys.readouterr().err

@@ -195,9 +195,7 @@ class Backbone(ABC):
     module: nn.Module
 
     @abstractmethod
-    def encode(
-        self, frames: UInt8[Tensor, "frame y x 3"], bank: Sequence[int], generator: torch.Generator
-    ) -> State:
+    def encode(self, frames: UInt8[Tensor, "frame y x 3"], bank: Sequence[int], generator: torch.Generator) -> State:
         """Everything that is the same for all noise levels. Called once per clip.
 
         Args:

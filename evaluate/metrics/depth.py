@@ -1,0 +1,111 @@
+"""Depth: how far off the predicted metres are, frame by frame, without letting the prediction choose its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from evaluate.errors import InputError
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_mean, take
+
+_SUMS = (
+    *("pixels", "absrel", "square", "log10", "log_error", "log_error_square", "delta1", "delta2", "delta3"),
+    *("absrel_median", "log_target", "log_target_square"),
+)
+
+
+def depth_sums(
+    prediction: Float[np.ndarray, "frame y x"], target: Float[np.ndarray, "frame y x"]
+) -> dict[str, NDArray[np.float64]]:
+    """Return sums over the valid pixels of one scene (target > 0), from which every depth metric follows.
+
+    Args:
+        prediction: depth in metres, planar z, positive and finite wherever the target is valid.
+        target: depth in metres, planar z, 0 = invalid.
+
+    Returns:
+        Scalars by name: `pixels` counts; `absrel` = |p - g| / g; `square` = (p - g)^2; `log10` = |log10 p - log10 g|;
+        `log_error` = ln p - ln g; `delta<k>` counts max(p/g, g/p) < 1.25^k (Eigen et al. 2014, section 4);
+        `absrel_median` = absrel after every frame's prediction was scaled by median(g) / median(p);
+        `log_target` = ln g.
+
+    Raises:
+        InputError: the prediction is not a positive number at a valid pixel.
+    """
+    valid = target > 0
+    p, g = prediction[valid].astype(np.float64), target[valid].astype(np.float64)
+    if not np.all(np.isfinite(p) & (p > 0)):
+        worst = p[~(np.isfinite(p) & (p > 0))][0]
+        raise InputError(
+            f"predicted depth must be positive and finite at valid pixels; got {worst}; clip the prediction"
+        )
+    frames = np.broadcast_to(np.arange(len(target))[:, None, None], target.shape)[valid]
+    scale = np.ones(len(target))
+    for frame in np.unique(frames):
+        scale[frame] = np.median(g[frames == frame]) / np.median(p[frames == frame])
+    log_error, log_target = np.log(p) - np.log(g), np.log(g)
+    worse = np.maximum(p / g, g / p)
+    values = {
+        "pixels": np.ones_like(g),
+        "absrel": np.abs(p - g) / g,
+        "square": (p - g) ** 2,
+        "log10": np.abs(log_error) / np.log(10),
+        "log_error": log_error,
+        "log_error_square": log_error**2,
+        **{f"delta{k}": (worse < 1.25**k).astype(np.float64) for k in (1, 2, 3)},
+        "absrel_median": np.abs(scale[frames] * p - g) / g,
+        "log_target": log_target,
+        "log_target_square": log_target**2,
+    }
+    return {name: np.asarray(value.sum()) for name, value in values.items()}
+
+
+class DepthProtocol(Protocol):
+    """Every metric is the mean over scenes of the scene's own value, but `r2_log`, which is pooled over all pixels."""
+
+    task = "depth"
+    primary = "absrel"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = {
+        "absrel": MetricInfo("AbsRel", "", False, "mean |p - g| / g in metres, no rescaling of the prediction"),
+        "absrel_median": MetricInfo(
+            "AbsRel, median scaled", "", False, "AbsRel after each frame was scaled to its true median"
+        ),
+        "rmse": MetricInfo("RMSE", "m", False, "root of the mean squared error of a scene"),
+        "log10": MetricInfo("log10", "", False, "mean |log10 p - log10 g|"),
+        "silog": MetricInfo(
+            "SILog", "", False, "standard deviation of ln p - ln g: the error that one scale cannot mend"
+        ),
+        "delta1": MetricInfo("δ < 1.25", "%", True, "share of pixels with max(p/g, g/p) < 1.25"),
+        "delta2": MetricInfo("δ < 1.25²", "%", True, "share of pixels with max(p/g, g/p) < 1.25²"),
+        "delta3": MetricInfo("δ < 1.25³", "%", True, "share of pixels with max(p/g, g/p) < 1.25³"),
+        "r2_log": MetricInfo(
+            "R² of ln depth", "", True, "share of the variance of ln depth explained, pooled over all pixels"
+        ),
+    }
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_SUMS, ())
+
+    def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
+        """Return `depth_sums` of `depth` (frame, y, x) in metres; 0 in the target = invalid."""
+        p, g = take(prediction, "depth", "frame y x", "prediction"), take(target, "depth", "frame y x", "target")
+        same_shape(p, g, "depth")
+        return dict(depth_sums(p.astype(np.float32, copy=False), g.astype(np.float32, copy=False)))
+
+    def reduce_weighted(
+        self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
+    ) -> dict[str, Float[np.ndarray, " resample"]]:
+        """Return the metrics for each row of scene weights; scenes without a valid pixel are left out."""
+        sums = {name: np.asarray(statistics[name], np.float64) for name in _SUMS}
+        mean = {name: ratio(sums[name], sums["pixels"]) for name in _SUMS}
+        variance = np.maximum(mean["log_error_square"] - mean["log_error"] ** 2, 0.0)
+        per_scene = {name: mean[name] for name in ("absrel", "absrel_median", "log10", "delta1", "delta2", "delta3")}
+        per_scene |= {"rmse": np.sqrt(mean["square"]), "silog": np.sqrt(variance)}
+        total = {
+            name: weights @ sums[name] for name in ("pixels", "log_error_square", "log_target", "log_target_square")
+        }
+        spread = total["log_target_square"] - ratio(total["log_target"] ** 2, total["pixels"])
+        r2 = 1.0 - ratio(total["log_error_square"], spread)
+        return {name: r2 if name == "r2_log" else scene_mean(per_scene[name], weights) for name in self.metrics}

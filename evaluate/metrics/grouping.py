@@ -1,0 +1,197 @@
+"""Grouping: whether embeddings of the same thing lie together, in every view, and apart from all other things.
+
+One window of views is scored so: all its embeddings are clustered without labels; the label maps are upsampled to the
+targets; clusters are matched to instances one to one by their IoU over the window; a match is then judged view by
+view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+from numpy.typing import NDArray
+
+from evaluate.errors import InputError
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_mean, take
+
+COMPONENTS = 8
+"""Principal components that are clustered."""
+MIN_CLUSTER = 0.05
+"""Smallest cluster, in areas of one image over all views of the window: the same thing on coarse and on fine grids."""
+MIN_DENSITY = 0.01
+"""Neighbours that make a point dense, in the same unit."""
+VISIBLE = 0.001
+"""Share of a view that an instance must cover to be asked for there; less is a sliver at a border."""
+SUCCESS = 0.5
+
+
+class WindowScore(NamedTuple):
+    """Sums of one window: over its instances, and the adjusted Rand index of its foreground."""
+
+    instances: int
+    iou: float
+    success: int
+    ari: float
+
+
+def principal_components(rows: Float[np.ndarray, "row d"], count: int) -> Float[np.ndarray, "row k"]:
+    """Return the rows' coordinates along their `count` directions of largest variance (fewer if there are fewer).
+
+    The exact decomposition of the covariance; there is nothing random about it.
+    """
+    centred = np.asarray(rows, np.float64) - np.mean(rows, axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    coordinates: NDArray[np.float64] = centred @ directions[:, ::-1][:, :count]
+    return coordinates
+
+
+def cluster(embeddings: Float[np.ndarray, "view gy gx d"]) -> Int[np.ndarray, "view gy gx"]:
+    """Return cluster ids 0, 1, ... of the cells of one window, -1 for cells that belong to none.
+
+    Principal components, then HDBSCAN (Campello et al. 2013) with Euclidean distance and excess-of-mass selection.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    *shape, _ = embeddings.shape
+    cells = shape[1] * shape[2]
+    density = max(2, round(MIN_DENSITY * cells))
+    size = max(2, round(MIN_CLUSTER * cells))
+    rows = principal_components(embeddings.reshape(-1, embeddings.shape[-1]), COMPONENTS)
+    if len(rows) <= max(density, size):
+        raise InputError(f"a window of {len(rows)} cells is too small to be clustered; use more views or a finer grid")
+    labels = HDBSCAN(min_cluster_size=size, min_samples=density, algorithm="kd_tree", copy=True).fit(rows).labels_
+    return np.asarray(labels, np.int64).reshape(shape)
+
+
+def upsample_nearest(labels: Int[np.ndarray, "view gy gx"], size: tuple[int, int]) -> Int[np.ndarray, "view y x"]:
+    """Return label maps of `size` (y, x); every pixel takes the label of the cell that its centre lies in."""
+    rows, columns = (
+        ((np.arange(fine) + 0.5) * coarse / fine).astype(np.int64)
+        for fine, coarse in zip(size, labels.shape[1:], strict=True)
+    )
+    return labels[:, rows[:, None], columns[None, :]]
+
+
+def contingency(
+    labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]
+) -> tuple[Int[np.ndarray, "view instance cluster"], Int[np.ndarray, " instance"], Int[np.ndarray, " cluster"]]:
+    """Count the pixels of every view by (instance, cluster); also return the ids along both axes, in rising order."""
+    ids, rows = np.unique(instances, return_inverse=True)
+    clusters, columns = np.unique(labels, return_inverse=True)
+    views = np.arange(len(labels))[:, None, None]
+    shape = (len(labels), len(ids), len(clusters))
+    flat = (views * shape[1] + rows.reshape(instances.shape)) * shape[2] + columns.reshape(labels.shape)
+    table = np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+    return table, ids.astype(np.int64), clusters.astype(np.int64)
+
+
+def match(labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]) -> dict[int, int]:
+    """Return instance -> cluster, one to one, with the largest sum of IoU over the window (Hungarian method).
+
+    IoU counts pixels of each view by itself, and the whole of a cluster, also where it lies on the background
+    (instance 0). Cluster -1 and instance 0 are matched to nothing; so are instances that no cluster is left for or
+    touches.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    table, ids, clusters = contingency(labels, instances)
+    things, groups = ids > 0, clusters >= 0
+    pixels = table.sum(axis=0)
+    shared = pixels[np.ix_(things, groups)]
+    union = pixels.sum(axis=1)[things, None] + pixels.sum(axis=0)[None, groups] - shared
+    pairs = zip(*linear_sum_assignment(shared / union, maximize=True), strict=True)
+    return {int(ids[things][i]): int(clusters[groups][j]) for i, j in pairs if shared[i, j] > 0}
+
+
+def adjusted_rand(table: Int[np.ndarray, "instance cluster"]) -> float:
+    """Return the adjusted Rand index (Hubert & Arabie 1985) of a contingency table; 1 if both sides are one group."""
+    total = table.sum()
+
+    def pairs(counts: NDArray[Any]) -> float:
+        return float(np.sum(counts * (counts - 1.0)) / 2)
+
+    together, rows, columns = pairs(table), pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
+    expected = rows * columns / pairs(np.array([total])) if total > 1 else 0.0
+    most = (rows + columns) / 2
+    return 1.0 if most == expected else (together - expected) / (most - expected)
+
+
+def score_window(
+    labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]
+) -> WindowScore | None:
+    """Score the label maps of one window; None if no instance covers `VISIBLE` of any view.
+
+    An instance's IoU is the mean of its IoU with the matched cluster over the views in which it is visible (0 without
+    a match); it is a success if that IoU reaches `SUCCESS` in each of them.
+    """
+    table, ids, clusters = contingency(labels, instances)
+    things = ids > 0
+    visible = (table.sum(axis=2) >= VISIBLE * labels[0].size) & things
+    if not visible.any():
+        return None
+    matched = match(labels, instances)
+    ious: list[float] = []
+    success = 0
+    for row in np.flatnonzero(visible.any(axis=0)):
+        if int(ids[row]) not in matched:
+            ious.append(0.0)
+            continue
+        column = int(np.flatnonzero(clusters == matched[int(ids[row])])[0])
+        seen = table[visible[:, row]]
+        shared = seen[:, row, column]
+        per_view = shared / (seen[:, row].sum(axis=1) + seen[:, :, column].sum(axis=1) - shared)
+        ious.append(float(per_view.mean()))
+        success += bool((per_view >= SUCCESS).all())
+    return WindowScore(len(ious), sum(ious), success, adjusted_rand(table.sum(axis=0)[things]))
+
+
+class GroupingProtocol(Protocol):
+    """Every metric is a mean over scenes: over the instances of all the scene's windows, `ari` over its windows."""
+
+    task = "grouping"
+    primary = "t_miou"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = {
+        "t_miou": MetricInfo(
+            "T-mIoU", "%", True, "IoU with the matched cluster: mean over visible views, then instances"
+        ),
+        "t_sr": MetricInfo(
+            "T-SR", "%", True, "share of instances with IoU of at least 0.5 in every view they are visible in"
+        ),
+        "ari": MetricInfo("ARI", "", True, "adjusted Rand index of the pixels that belong to an instance"),
+    }
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("windows", "instances", "iou", "success", "ari"), ())
+
+    def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
+        """Return sums of `embeddings` (window, view, gy, gx, d) against `instances` (window, view, y, x)."""
+        embeddings = take(prediction, "embeddings", "window view gy gx d", "prediction")
+        instances = take(target, "instances", "window view y x", "target").astype(np.int64, copy=False)
+        if embeddings.shape[:2] != instances.shape[:2]:
+            raise InputError(f"embeddings have (window, view) {embeddings.shape[:2]}, instances {instances.shape[:2]}")
+        if not np.isfinite(embeddings).all():
+            raise InputError("embeddings hold NaN or infinity")
+        size = (instances.shape[2], instances.shape[3])
+        scores = [
+            score_window(upsample_nearest(cluster(cells.astype(np.float64)), size), truth)
+            for cells, truth in zip(embeddings, instances, strict=True)
+        ]
+        known = [score for score in scores if score is not None]
+        return {
+            "windows": np.asarray(len(known), np.int64),
+            "instances": np.asarray(sum(score.instances for score in known), np.int64),
+            "iou": np.asarray(sum(score.iou for score in known), np.float64),
+            "success": np.asarray(sum(score.success for score in known), np.int64),
+            "ari": np.asarray(sum(score.ari for score in known), np.float64),
+        }
+
+    def reduce_weighted(
+        self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
+    ) -> dict[str, Float[np.ndarray, " resample"]]:
+        """Return the metrics for each row of scene weights; scenes without a visible instance are left out."""
+        of = {"t_miou": ("iou", "instances"), "t_sr": ("success", "instances"), "ari": ("ari", "windows")}
+        return {
+            name: scene_mean(ratio(np.asarray(statistics[top]), np.asarray(statistics[bottom])), weights)
+            for name, (top, bottom) in of.items()
+        }

@@ -1,0 +1,64 @@
+"""Which protocols exist: one per task and family, looked up by name or by the id that a record carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+
+from evaluate.errors import UnknownProtocolError, did_you_mean
+from evaluate.metrics.base import MetricInfo, Protocol
+
+__all__ = ["TASKS", "MetricInfo", "Protocol", "get_protocol", "protocol_of"]
+
+_CLASSES = {
+    "tagging": "TaggingProtocol",
+    "segmentation": "SegmentationProtocol",
+    "grouping": "GroupingProtocol",
+    "depth": "DepthProtocol",
+    "points": "PointsProtocol",
+    "camera": "CameraProtocol",
+}
+_FAMILIES = ("standard",)
+
+TASKS = tuple(_CLASSES)
+"""Every task, in the order in which tables and reports show them: what is there, which one, where."""
+
+
+def get_protocol(task: str, classes: Sequence[str] = (), family: str = "standard") -> Protocol:
+    """Return the newest protocol of a task.
+
+    Args:
+        task: one of `TASKS`.
+        classes: class names, for tagging (things only) and segmentation (things and stuff).
+        family: set of rules.
+
+    Raises:
+        UnknownProtocolError: there is no such task or family, or a task with classes was given none.
+    """
+    if task not in _CLASSES:
+        raise UnknownProtocolError(f"unknown task {task!r}. {did_you_mean(task, TASKS)}")
+    if family not in _FAMILIES:
+        raise UnknownProtocolError(f"unknown protocol family {family!r}. {did_you_mean(family, _FAMILIES)}")
+    protocol: Protocol = getattr(import_module(f"evaluate.metrics.{task}"), _CLASSES[task])(classes, family)
+    if protocol.class_metrics and not classes:
+        raise UnknownProtocolError(f"the protocol {protocol.id} needs class names, got none; pass classes=[...]")
+    return protocol
+
+
+def protocol_of(protocol_id: str, classes: Sequence[str] = ()) -> Protocol:
+    """Return the protocol that an id such as `standard/depth@1` names.
+
+    Raises:
+        UnknownProtocolError: the id is malformed, or names a version that this code no longer, or not yet, has.
+    """
+    match = re.fullmatch(r"(?P<family>[\w-]+)/(?P<task>[\w-]+)@(?P<version>\d+)", protocol_id)
+    if match is None:
+        raise UnknownProtocolError(f"malformed protocol id {protocol_id!r}; expected family/task@version")
+    protocol = get_protocol(match["task"], classes, match["family"])
+    if protocol.id != protocol_id:
+        raise UnknownProtocolError(
+            f"protocol {protocol_id!r} is not known here, only {protocol.id!r}; probe again, or read the run with "
+            "the version of this project that wrote it"
+        )
+    return protocol

@@ -1,0 +1,105 @@
+"""What a run says about itself: the probes, what they read, and the rules by which they were measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evaluate.errors import SchemaVersionError, damaged
+
+SCHEMA_VERSION = 1
+
+Kind = Literal["vgm", "vlm", "encoder", "control"]
+
+
+class ProbeInfo(BaseModel):
+    """One trained head: what it reads (tap), how it was trained, how large it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    task: str
+    tap: str
+    site: str
+    depth: int
+    """Place of the site in the backbone's order of execution."""
+    noise: str | None
+    head: str
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    parameters: int
+
+
+class RunInfo(BaseModel):
+    """What was probed, from which features and targets, by which rules; everything that a result must be shown with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    model: str
+    """Bare name of the backbone; an untrained twin has the same one and `untrained` set."""
+    kind: Kind
+    untrained: bool
+    dataset: str
+    features_fingerprint: str
+    targets_fingerprint: str
+    config: dict[str, Any]
+    protocols: dict[str, str]
+    """Task -> protocol id."""
+    classes: dict[str, list[str]]
+    """Task -> names of classes 1 .. K, for tasks that have classes."""
+    probes: list[ProbeInfo]
+    command: str
+    created: str
+    """ISO 8601 time at which the run was finished."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Some frames of one scene with what one probe says about them, at the targets' resolution.
+
+    `arrays` holds those of the following that the task has: `rgb` (view, y, x, 3) uint8; `depth`, `depth_pred` (view,
+    y, x) float32 metres; `instance`, `instance_pred` (view, y, x) int32, in
+    which 0 is no instance and no cluster; `classes`, `classes_pred` (view, y, x)
+    uint8; `intrinsics` (view, 3, 3) in pixels of these arrays; `cam_to_world` (view, 4, 4) with OpenCV axes.
+    """
+
+    task: str
+    scene: str
+    split: str
+    probe_id: str
+    frames: list[int]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def read_info(file: Path) -> RunInfo:
+    """Read a `run.json`.
+
+    Raises:
+        SchemaVersionError: it was written in another format.
+        RunDamagedError: it is truncated, or says something impossible.
+    """
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(file.parent, f"{file.name} is not readable JSON: {error}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{file}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; probe again, or read it with "
+            "the version of this project that wrote it"
+        )
+    try:
+        return RunInfo.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise damaged(file.parent, f"{file.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

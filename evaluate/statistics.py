@@ -1,0 +1,96 @@
+"""How sure one may be: the Bayesian bootstrap over scenes, for a number and for the difference to a control.
+
+Scenes are what a test set is drawn from (frames of one scene resemble each other), so scenes are what is resampled.
+Every resample keeps every scene and draws its weight (Rubin 1981, "The Bayesian bootstrap", Annals of Statistics 9).
+For means it agrees with drawing whole scenes; for averages over classes it does not lose the classes that only one
+scene has (docs/decisions/005-bayesian-bootstrap.md).
+Probes that were tested on equally many scenes get the same draws; a difference of two draws is therefore paired.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from evaluate.errors import InputError
+from evaluate.metrics.base import Arrays, Protocol
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its percentile interval; all NaN where there is nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether both intervals share a point."""
+        return self.low <= other.high and other.low <= self.high
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval: for a difference, that its sign is clear."""
+        return self.low > 0 or self.high < 0
+
+
+def resample(scenes: int, *, seed: int = 0, resamples: int = RESAMPLES) -> Float[np.ndarray, "resample scene"]:
+    """Return the weight of each scene in each resample: rows from a flat Dirichlet distribution that sum to `scenes`."""
+    if scenes < 1:
+        raise InputError("the bootstrap needs at least one scene; got none")
+    return np.random.default_rng(seed).dirichlet(np.ones(scenes), size=resamples) * scenes
+
+
+def percentile_interval(value: float, draws: Float[np.ndarray, " resample"], level: float = LEVEL) -> Interval:
+    """Return the interval that holds the middle `level` of the draws (Efron & Tibshirani 1993, chapter 13).
+
+    Resamples in which there was nothing to measure (NaN) are left out.
+    """
+    known = draws[np.isfinite(draws)]
+    if not len(known) or math.isnan(value):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Metrics of one probe over some scenes, with their values under the resamples."""
+
+    values: dict[str, float]
+    draws: dict[str, NDArray[np.float64]]
+
+    def interval(self, metric: str) -> Interval:
+        """Return a metric with its interval."""
+        return percentile_interval(self.values[metric], self.draws[metric])
+
+    def minus(self, control: Estimate, metric: str) -> Interval:
+        """Return the paired difference to a control that was estimated from the same scenes with the same resamples."""
+        difference = self.values[metric] - control.values[metric]
+        return percentile_interval(difference, self.draws[metric] - control.draws[metric])
+
+
+def estimate(protocol: Protocol, statistics: Arrays, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Return every metric of the protocol over all given scenes, and under the bootstrap over them."""
+    scenes = len(next(iter(statistics.values())))
+    weights = resample(scenes, seed=seed, resamples=resamples)
+    return Estimate(protocol.reduce(statistics), protocol.reduce_weighted(statistics, weights))
+
+
+def estimate_classes(
+    protocol: Protocol, statistics: Arrays, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, list[Interval]]:
+    """Return every per-class metric of the protocol with its interval, one entry per class."""
+    scenes = len(next(iter(statistics.values())))
+    draws = protocol.per_class_weighted(statistics, resample(scenes, seed=seed, resamples=resamples))
+    return {
+        name: [percentile_interval(float(value), draws[name][:, k]) for k, value in enumerate(values)]
+        for name, values in protocol.per_class(statistics).items()
+    }

@@ -1,0 +1,1 @@
+"""Train probes on a feature store alone: no backbone, no raw data."""

@@ -1,0 +1,205 @@
+"""What a training step sees: a stream of samples that depends on the seed alone, and the windows of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event, Thread
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probes.config import TrainConfig
+from probes.errors import NonFiniteError, SplitError
+from probes.inputs import TRAIN, Inputs
+from probes.labels import PixelPool
+from probes.seeding import generator
+from probes.tasks.base import Task
+
+Item = TypeVar("Item")
+PREFETCHED = 2
+
+
+class Sample(NamedTuple):
+    """One clip in one epoch."""
+
+    row: int
+    epoch: int
+
+
+class Batch(NamedTuple):
+    """Features of some clips in some views, as stored, and the targets of every task. Leading axes: clip (, view)."""
+
+    features: dict[str, Tensor]
+    targets: dict[str, dict[str, Tensor]]
+
+
+def windows(frames: int, views: int) -> Integer[np.ndarray, "window view"]:
+    """Evaluation windows: every bank position in exactly one (up to a remainder), views as far apart as possible.
+
+    20 frames and 4 views give [0, 5, 10, 15], [1, 6, 11, 16] … [4, 9, 14, 19].
+    """
+    count = frames // views
+    if count == 0:
+        raise SplitError(f"a clip of {frames} bank frames cannot be seen in {views} views; lower --views")
+    return np.arange(count)[:, None] + count * np.arange(views)[None, :]
+
+
+def schedule(rows: Sequence[int], config: TrainConfig) -> list[list[Sample]]:
+    """The batches of a whole run.
+
+    Each epoch is a random order of all clips. Batches run on across epochs, so that all are full.
+    """
+    samples = []
+    for epoch in range(config.epochs):
+        order = generator(config.seed, "order", epoch).permutation(len(rows))
+        samples += [Sample(rows[index], epoch) for index in order]
+    steps = max(1, len(samples) // config.batch_clips)
+    return [samples[step * config.batch_clips : (step + 1) * config.batch_clips] for step in range(steps)]
+
+
+def choose_frames(config: TrainConfig, sample: Sample, bank: int) -> Integer[np.ndarray, " view"]:
+    """Random bank positions of one sample, in the order of time: depends on seed, epoch and row alone."""
+    chosen = generator(config.seed, "views", sample.epoch, sample.row).choice(bank, size=config.views, replace=False)
+    return np.sort(chosen)
+
+
+def read_features(
+    inputs: Inputs, tap: str, row: int, frames: Sequence[int] | None = None
+) -> Float[Tensor, "frame y x channel"]:
+    """Stored features of one clip, float16 or float32. Raises `NonFiniteError` with the clip's name."""
+    values = torch.from_numpy(inputs.features.read(tap, row, frames))
+    # One reduction is far cheaper than a mask; only if the sum is not finite (NaN, infinity, overflow) look closer.
+    if not torch.isfinite(values.sum(dtype=torch.float32)) and not torch.isfinite(values).all():
+        clip = inputs.clip(row)
+        bad = torch.nonzero(~torch.isfinite(values))[0].tolist()
+        raise NonFiniteError(
+            f"{inputs.features.name}: tap {tap}, clip {clip.id} (row {row}): NaN or infinity at (frame, y, x, "
+            f"channel) = {bad}. Check with `python -m store verify {inputs.features.name} --deep`, and extract "
+            "the tap again, with --store-dtype bfloat16 if its values are too large for float16."
+        )
+    return values
+
+
+class TargetPools:
+    """Training targets of every clip, read once.
+
+    Args:
+        inputs: the stores.
+        tasks: what is trained; nothing else is read.
+        seed: of the choice of pixels that are kept.
+    """
+
+    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int) -> None:
+        self._inputs, self._seed = inputs, seed
+        self._fields = frozenset().union(*(task.fields for task in tasks.values()))
+        self._pools: dict[int, PixelPool] = {}
+
+    def load(self, advance: Callable[[], None]) -> None:
+        """Read the targets of all training clips; `advance` is called after each."""
+        with ThreadPoolExecutor(thread_name_prefix="targets") as pool:
+            rows = self._inputs.rows[TRAIN]
+            for row, pixels in zip(rows, pool.map(self._read, rows), strict=True):
+                self._pools[row] = pixels
+                advance()
+
+    def __getitem__(self, row: int) -> PixelPool:
+        """The pool of one clip."""
+        if row not in self._pools:
+            self._pools[row] = self._read(row)
+        return self._pools[row]
+
+    def _read(self, row: int) -> PixelPool:
+        return PixelPool(self._inputs.labels(row), self._fields, self._seed, self._inputs.clip(row).id)
+
+
+class TrainingStream:
+    """The batches of a run, in order, read ahead by one background thread.
+
+    Every random choice is seeded by what it is for, so a probe sees the same batches whatever is trained beside it.
+    """
+
+    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], config: TrainConfig) -> None:
+        self._inputs, self._tasks, self._config = inputs, tasks, config
+        self.pools = TargetPools(inputs, tasks, config.seed)
+        self._batches = schedule(inputs.rows[TRAIN], config)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return prefetch(self.batch(samples) for samples in self._batches)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Features and targets of some samples."""
+        frames = [choose_frames(self._config, sample, self._bank(sample)) for sample in samples]
+        features = {
+            tap: torch.stack(
+                [read_features(self._inputs, tap, s.row, f.tolist()) for s, f in zip(samples, frames, strict=True)]
+            )
+            for tap in self._config.taps
+        }
+        return Batch(features, {name: self._targets(name, samples, frames) for name in self._tasks})
+
+    def prior(self, task: str) -> dict[str, Tensor]:
+        """Targets of one sample of every training clip, to compute a task's prior from."""
+        samples = [Sample(row, -1) for row in self._inputs.rows[TRAIN]]
+        frames = [choose_frames(self._config, sample, self._bank(sample)) for sample in samples]
+        return self._collate(task, samples, frames)
+
+    def _targets(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
+        return self._tasks[task].share(self._collate(task, samples, frames))
+
+    def _collate(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
+        config = self._config
+        drawn = [
+            self._tasks[task].sample(
+                self.pools[sample.row],
+                views,
+                max(1, config.pixels // config.views),
+                generator(config.seed, "pixels", task, sample.epoch, sample.row),
+            )
+            for sample, views in zip(samples, frames, strict=True)
+        ]
+        return {name: torch.from_numpy(np.stack([entry[name] for entry in drawn])) for name in drawn[0]}
+
+    def _bank(self, sample: Sample) -> int:
+        return len(self._inputs.clip(sample.row).bank)
+
+
+def prefetch(items: Iterable[Item], ahead: int = PREFETCHED) -> Iterator[Item]:
+    """Yield the items in order while a thread prepares the next ones. Errors of the thread are raised here."""
+    queue: Queue[tuple[Item | None, BaseException | None]] = Queue(ahead)
+    stopped = Event()
+
+    def work() -> None:
+        try:
+            for item in items:
+                queue.put((item, None))
+                if stopped.is_set():
+                    return
+            queue.put((None, None))
+        except BaseException as error:  # whatever it is, the consumer must hear of it
+            queue.put((None, error))
+
+    thread = Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        while thread.is_alive():  # make room, so that the thread sees that nobody listens any more
+            while not queue.empty():
+                queue.get_nowait()
+            thread.join(timeout=0.01)

@@ -1,0 +1,198 @@
+"""Which features and targets belong together: stores, clips, tasks and taps. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from probes.config import TapSpec
+from probes.errors import SplitError, TargetsError, UnknownNameError, did_you_mean
+from probes.tasks import TASKS
+
+if TYPE_CHECKING:
+    from probes.labels import ClipLabels, LabelSpace
+    from store import ClipRow, FeatureStore
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Features and targets of the same clips.
+
+    Attributes:
+        features, targets: the two stores.
+        rows: split -> rows of the feature store.
+        target_rows: row of the feature store -> row of the targets store.
+        space: classes and image size.
+    """
+
+    features: FeatureStore
+    targets: FeatureStore
+    rows: Mapping[str, Sequence[int]]
+    target_rows: Mapping[int, int]
+    space: LabelSpace
+
+    def clip(self, row: int) -> ClipRow:
+        """Entry of the clip table."""
+        return self.features.clips[row]
+
+    def labels(self, row: int) -> ClipLabels:
+        """Targets of one clip, read when asked for."""
+        from probes.labels import ClipLabels
+
+        return ClipLabels(partial(self.targets.read, row=self.target_rows[row]), self.space)
+
+
+def open_inputs(features: str, targets: str | None, dataset: str | None) -> tuple[FeatureStore, FeatureStore]:
+    """Open a feature store and the targets of its dataset.
+
+    Raises:
+        store.StoreError: there is no such feature store.
+        TargetsError: the reference is no feature store, or there are no targets, or those of another dataset.
+    """
+    from store import FeatureStore, StoreError, resolve
+
+    opened = FeatureStore.open(resolve(features, dataset))
+    if opened.recipe.backbone is None:
+        raise TargetsError(f"{opened.path}: holds targets, not features. Name a feature store such as store/svd.")
+    name = opened.recipe.dataset.name
+    reference = targets or f"targets/{name}"
+    try:
+        labels = FeatureStore.open(resolve(reference, None if targets is None else name))
+    except StoreError as error:
+        raise TargetsError(
+            f"no targets for {opened.name} at {reference}: {error} "
+            f"Write them with `python -m extract targets --dataset {name}`, or name a store with --targets."
+        ) from error
+    if labels.recipe.backbone is not None:
+        raise TargetsError(f"{labels.path}: holds features, not targets. Name a store such as store/targets/{name}.")
+    ours, theirs = opened.recipe.dataset, labels.recipe.dataset
+    if ours.name != theirs.name or ours.version != theirs.version:
+        raise TargetsError(
+            f"features {opened.name} are of dataset {ours.name} version {ours.version}, targets {labels.name} of "
+            f"{theirs.name} version {theirs.version}. Extract both from the same dataset."
+        )
+    return opened, labels
+
+
+def align(
+    features: FeatureStore,
+    targets: FeatureStore,
+    taps: Sequence[str],
+    tasks: Sequence[str],
+    views: int,
+    limit: int | None,
+) -> Inputs:
+    """Match clips by id and choose the rows of each split.
+
+    Raises:
+        store.MissingClipError: no clip of a split is committed for all taps.
+        TargetsError: a clip has no targets, or targets of other frames or of another split.
+        SplitError: a clip has fewer bank frames than `views`.
+    """
+    needed = sorted(set().union(*(TASKS[task].needs for task in tasks)))
+    rows = {split: features.rows(split=split, arrays=list(taps))[:limit] for split in SPLITS}
+    known = {clip.id: clip for clip in targets.clips}
+    held = set(targets.rows(arrays=needed))
+    target_rows = {}
+    for row in (row for split in SPLITS for row in rows[split]):
+        clip = features.clips[row]
+        other = known.get(clip.id)
+        if other is None or other.row not in held:
+            raise TargetsError(
+                f"{targets.name}: clip {clip.id} of {features.name} has no targets. "
+                f"Finish them with `python -m extract targets --dataset {targets.recipe.dataset.name}`."
+            )
+        if _identity(clip) != _identity(other):
+            raise TargetsError(
+                f"clip {clip.id} differs between {features.name} ({_identity(clip)}) and {targets.name} "
+                f"({_identity(other)}). Extract both from the same dataset."
+            )
+        if len(clip.bank) < views:
+            raise SplitError(
+                f"{features.name}: clip {clip.id} has {len(clip.bank)} bank frames, fewer than --views {views}."
+            )
+        target_rows[row] = other.row
+    return Inputs(features, targets, rows, target_rows, label_space(targets))
+
+
+def label_space(targets: FeatureStore) -> LabelSpace:
+    """Classes and image size of a targets store. Raises `TargetsError` if no array is an image."""
+    from probes.labels import LabelSpace
+
+    sizes = {info.shape[2:4] for name, info in targets.arrays.items() if name in ("rgb", "depth", "instance")}
+    if len(sizes) != 1:
+        raise TargetsError(
+            f"{targets.name}: expected images (rgb, depth, instance) of one size, got {sorted(sizes) or 'none'}. "
+            "Write the targets again with `python -m extract targets`."
+        )
+    height, width = sizes.pop()
+    classes = targets.attrs.get("classes", [])
+    return LabelSpace(
+        names=tuple(entry["name"] for entry in classes),
+        things=tuple(entry["kind"] == "thing" for entry in classes),
+        height=height,
+        width=width,
+    )
+
+
+def choose_tasks(asked: Sequence[str], targets: FeatureStore) -> list[str]:
+    """Tasks by name; `all` are those that the targets allow.
+
+    Raises:
+        UnknownNameError: no such task; names the nearest.
+        TargetsError: the targets store lacks an array that a task needs.
+    """
+    for name in asked:
+        if name != "all" and name not in TASKS:
+            raise UnknownNameError(did_you_mean("task", name, [*TASKS, "all"]))
+    lacking = {name: sorted(TASKS[name].needs - targets.arrays.keys()) for name in TASKS}
+    if "all" in asked:
+        chosen = [name for name in TASKS if not lacking[name]]
+    else:
+        chosen = [name for name in TASKS if name in asked]
+    for name in chosen:
+        if lacking[name]:
+            raise TargetsError(
+                f"{targets.name}: task {name} needs the arrays {', '.join(lacking[name])}, which are not there. "
+                f"It has: {', '.join(sorted(targets.arrays))}."
+            )
+    if not chosen:
+        held = ", ".join(sorted(targets.arrays)) or "none"
+        raise TargetsError(f"{targets.name}: no task is possible with its arrays ({held}). Name other --targets.")
+    return chosen
+
+
+def choose_taps(asked: Sequence[str], features: FeatureStore) -> list[TapSpec]:
+    """Taps by name, or all; in execution order. Raises `UnknownNameError` with the nearest name."""
+    known = features.taps
+    for name in asked:
+        if name not in known:
+            raise UnknownNameError(f"{features.name}: {did_you_mean('tap', name, known)}")
+    specs = []
+    for name in known:
+        if asked and name not in asked:
+            continue
+        info = features.arrays[name]
+        noise = info.attrs.get("noise")
+        (a, _, c), (_, e, f) = info.attrs.get("grid_to_image", ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
+        specs.append(
+            TapSpec(
+                name=name,
+                site=info.attrs["site"],
+                depth=info.attrs["depth"],
+                noise=noise["name"] if noise else None,
+                channels=info.shape[-1],
+                grid_map=(a, c, e, f),
+            )
+        )
+    return specs
+
+
+def _identity(clip: ClipRow) -> str:
+    """What must agree for two rows to be the same clip."""
+    return f"scene {clip.scene}, split {clip.split}, bank {list(clip.bank)}, source digest {clip.digest}"

@@ -1,0 +1,145 @@
+"""What the targets of a dataset look like, and how one clip of them is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Integer, UInt8
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from probes.seeding import generator
+
+POOL_PIXELS = 4096
+"""Pixels of each frame that training keeps in memory and draws from."""
+
+
+class LabelSpace(BaseModel):
+    """The classes and image size of a dataset's targets.
+
+    Attributes:
+        names: class `k` (from 1) is `names[k - 1]`; 0 means nothing.
+        things: whether each class is countable.
+        height, width: size of target images in pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = ()
+    things: tuple[bool, ...] = ()
+    height: int
+    width: int
+
+    @property
+    def thing_ids(self) -> list[int]:
+        """Ids of the thing classes, in order."""
+        return [k for k, thing in enumerate(self.things, 1) if thing]
+
+    @property
+    def thing_names(self) -> list[str]:
+        """Names of the thing classes, in order."""
+        return [self.names[k - 1] for k in self.thing_ids]
+
+
+class ClipLabels:
+    """Targets of one clip, each array read when first asked for. Axes of images: (frame, y, x).
+
+    Args:
+        read: returns a target array of this clip by name.
+        space: classes and image size.
+    """
+
+    def __init__(self, read: Callable[[str], NDArray[Any]], space: LabelSpace) -> None:
+        self._read = read
+        self.space = space
+
+    @cached_property
+    def rgb(self) -> UInt8[np.ndarray, "frame y x 3"]:
+        """Colour images."""
+        return self._read("rgb")
+
+    @cached_property
+    def depth(self) -> Float32[np.ndarray, "frame y x"]:
+        """Planar depth in metres; 0 where unknown."""
+        return self._read("depth")
+
+    @cached_property
+    def instance(self) -> Integer[np.ndarray, "frame y x"]:
+        """Instance ids, the same object having the same id in all frames; 0 = nothing."""
+        return self._read("instance").astype(np.int32)
+
+    @cached_property
+    def classes(self) -> UInt8[np.ndarray, "frame y x"]:
+        """Class ids; 0 = nothing."""
+        classes: NDArray[Any] = self._read("instance_class")[self.instance]
+        return classes
+
+    @cached_property
+    def thing_instance(self) -> Integer[np.ndarray, "frame y x"]:
+        """Instance ids of things only; 0 elsewhere."""
+        countable = np.array([False, *self.space.things])
+        return np.where(countable[self._read("instance_class")][self.instance], self.instance, 0)
+
+    @cached_property
+    def class_pixels(self) -> Integer[np.ndarray, "frame class"]:
+        """Pixels of every class in every frame; column k - 1 is class k."""
+        return self._read("class_pixels")
+
+    @cached_property
+    def cam_to_world(self) -> Float[np.ndarray, "frame 4 4"]:
+        """Camera poses."""
+        return self._read("cam_to_world")
+
+    @cached_property
+    def intrinsics(self) -> Float[np.ndarray, "frame 3 3"]:
+        """Camera matrices, in pixels of the target images."""
+        return self._read("intrinsics")
+
+
+class PixelPool:
+    """What training keeps of one clip: random pixels of each frame. Memory is bounded, and nothing is decoded twice.
+
+    Args:
+        labels: the clip; the arrays that `fields` names are read now, and no others.
+        fields: names among `depth`, `classes`, `thing_instance`, `class_pixels`, `cam_to_world`, `intrinsics`.
+        key: what the choice of pixels is seeded by.
+    """
+
+    def __init__(self, labels: ClipLabels, fields: frozenset[str], *key: int | str) -> None:
+        self.space = labels.space
+        self._values: dict[str, NDArray[Any]] = {}
+        images = sorted(fields & {"depth", "classes", "thing_instance"})
+        height, width = self.space.height, self.space.width
+        chosen = generator(*key, "pool")
+        for name in images:
+            values = getattr(labels, name)
+            if "flat" not in self._values:
+                self._values["flat"] = chosen.integers(height * width, size=(len(values), POOL_PIXELS), dtype=np.int32)
+            self._values[name] = np.take_along_axis(values.reshape(len(values), -1), self._values["flat"], axis=1)
+        for name in sorted(fields - set(images)):
+            self._values[name] = getattr(labels, name)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Values of one field: (frame, pixel) for image fields, otherwise as in `ClipLabels`."""
+        return self._values[name]
+
+    def pixels(
+        self, frames: Integer[np.ndarray, " view"], index: Integer[np.ndarray, "view sample"]
+    ) -> Float[np.ndarray, "view sample 2"]:
+        """Image positions (x, y) in pixels of chosen entries of the pool."""
+        flat = np.take_along_axis(self._values["flat"][frames], index, axis=1)
+        return np.stack([flat % self.space.width, flat // self.space.width], -1) + 0.5
+
+    def draw(
+        self, valid: Bool[np.ndarray, "view pool"], count: int, rng: np.random.Generator
+    ) -> tuple[Integer[np.ndarray, "view sample"], Bool[np.ndarray, "view sample"]]:
+        """Draw `count` valid pool entries per view, with replacement. A view without any is marked False."""
+        index = np.zeros((len(valid), count), np.int64)
+        for view, mask in enumerate(valid):
+            (known,) = np.nonzero(mask)
+            if len(known):
+                index[view] = known[rng.integers(len(known), size=count)]
+        return index, np.repeat(valid.any(axis=1, keepdims=True), count, axis=1)

@@ -1,0 +1,103 @@
+"""What a task is: targets, a loss, and predictions in the form its protocol scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probes.heads import Layout
+from probes.labels import ClipLabels, LabelSpace, PixelPool
+from probes.sampling import GridMap
+
+Arrays = Mapping[str, NDArray[Any]]
+Tensors = Mapping[str, Tensor]
+
+
+class Task(ABC):
+    """Ties targets to a training loss and to what a protocol scores.
+
+    Args:
+        space: classes and image size of the targets.
+
+    Attributes:
+        name: the task's name, also that of its protocol.
+        fields: what training keeps of a clip (see `PixelPool`).
+        layout: what a head predicts for.
+        framed: whether evaluation goes frame by frame over the whole bank (True) or by windows of views (False).
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[frozenset[str]]
+    layout: ClassVar[Layout]
+    framed: ClassVar[bool] = False
+
+    def __init__(self, space: LabelSpace) -> None:
+        self.space = space
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names for the protocol; empty for tasks without classes."""
+        return []
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Numbers that a head gives per cell, view or pair."""
+
+    @abstractmethod
+    def sample(
+        self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """Training targets of one clip seen in `frames` (positions in the bank), at `pixels` pixels of each view.
+
+        Tasks with cells say where these pixels are under `xy` (view, sample, 2), normalised image coordinates.
+        """
+
+    @abstractmethod
+    def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
+        """The best outputs that ignore the features, from samples of all training clips (leading axis `clip`)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensors) -> Float[Tensor, ""]:
+        """Loss of a batch (leading axis `clip`). Outputs of cells come read at `xy`: (clip, view, sample, output)."""
+
+    def share(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add what all probes of the task need of a batch's targets, computed once."""
+        return targets
+
+    @abstractmethod
+    def target(self, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]) -> dict[str, NDArray[Any]]:
+        """Targets of one clip as the protocol wants them."""
+
+    def pad(self, arrays: Arrays, windows: int) -> Arrays:
+        """Bring one scene to `windows` windows, without effect on any metric, if its statistics keep that axis."""
+        return arrays
+
+    @abstractmethod
+    def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
+        """Predictions of one clip as the protocol wants them, from a head's outputs.
+
+        `outputs`: (window, view, y, x, output), (window, view, output) or (window, pair, output); for framed tasks there is
+        one window, which holds all bank frames.
+        """
+
+
+def at_pixels(space: LabelSpace, xy: Float[np.ndarray, "*batch 2"]) -> NDArray[np.float32]:
+    """Normalise image positions from pixels to [0, 1]."""
+    return (xy / (space.width, space.height)).astype(np.float32)
+
+
+def stack_windows(values: NDArray[Any], windows: Integer[np.ndarray, "window view"]) -> NDArray[Any]:
+    """(frame, …) -> (window, view, …)."""
+    return np.asarray(values[windows.reshape(-1)]).reshape(*windows.shape, *values.shape[1:])
+
+
+def join(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """Concatenate the clips of one scene along their first axis."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,58 @@
+"""Camera: how did the camera move and turn from the first view to each other view?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from probes.geometry import to_first_view
+from probes.labels import ClipLabels, PixelPool
+from probes.losses import camera_loss
+from probes.sampling import GridMap
+from probes.tasks.base import Task, Tensors, stack_windows
+
+
+class CameraTask(Task):
+    """Means of view 0 and view j -> linear -> translation (metres) and quaternion (x, y, z, w) of x_0 = R x_j + t."""
+
+    name = "camera"
+    fields = frozenset({"cam_to_world"})
+    layout = "pairs"
+
+    @property
+    def outputs(self) -> int:
+        """3 for the translation, 4 for the quaternion."""
+        return 7
+
+    def sample(
+        self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """`translation` (pair, 3) and `quaternion` (pair, 4) with w >= 0."""
+        poses = to_first_view(pool["cam_to_world"][frames])[1:]
+        quaternion = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True)
+        return {"translation": poses[:, :3, 3].astype(np.float32), "quaternion": quaternion.astype(np.float32)}
+
+    def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
+        """Mean translation and no rotation."""
+        translation = targets["translation"].reshape(-1, 3).mean(0)
+        return Tensor([*translation.tolist(), 0.0, 0.0, 0.0, 1.0])
+
+    def loss(self, outputs: Tensor, targets: Tensors) -> Float[Tensor, ""]:
+        """Huber on translation and quaternion."""
+        return camera_loss(outputs, targets["translation"], targets["quaternion"])
+
+    def target(self, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]) -> dict[str, NDArray[Any]]:
+        """`rotation` (window, pair, 3, 3) and `translation` (window, pair, 3)."""
+        poses = to_first_view(stack_windows(labels.cam_to_world, windows))[:, 1:]
+        return {"rotation": poses[..., :3, :3], "translation": poses[..., :3, 3]}
+
+    def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
+        """The same from a head's outputs; the quaternion need not have unit length."""
+        values = outputs.double().cpu().numpy()
+        rotation = Rotation.from_quat(values[..., 3:].reshape(-1, 4)).as_matrix()
+        return {"rotation": rotation.reshape(*values.shape[:-1], 3, 3), "translation": values[..., :3]}

@@ -1,0 +1,115 @@
+"""Sampling depends on what it is for, and on nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.config import TrainConfig
+from probes.data import Sample, TrainingStream, choose_frames, prefetch, read_features, schedule, windows
+from probes.errors import NonFiniteError, SplitError
+from probes.inputs import Inputs, align, open_inputs
+from probes.tasks import TASKS, get_task
+
+CONFIG = TrainConfig(tasks=("depth",), taps=("blocks.1@t500",), views=3)
+
+
+@pytest.fixture
+def inputs(world: Path) -> Inputs:
+    features, targets = open_inputs("store/toy", None, None)
+    return align(features, targets, ["blocks.0", "blocks.1@t500"], list(TASKS), 3, None)
+
+
+def stream(inputs: Inputs, config: TrainConfig) -> TrainingStream:
+    return TrainingStream(inputs, {name: get_task(name, inputs.space) for name in config.tasks}, config)
+
+
+def test_windows_of_the_bank() -> None:
+    assert windows(20, 4).tolist() == [[i, i + 5, i + 10, i + 15] for i in range(5)]
+    with pytest.raises(SplitError, match="lower --views"):
+        windows(3, 4)
+
+
+@given(st.integers(2, 30), st.integers(2, 8))
+def test_windows_use_no_frame_twice_and_are_ordered(frames: int, views: int) -> None:
+    if frames >= views:
+        chosen = windows(frames, views)
+        assert len(np.unique(chosen)) == chosen.size == frames // views * views
+        assert (np.diff(chosen, axis=1) > 0).all()
+        assert chosen.max() < frames
+
+
+def test_every_epoch_shows_every_clip_once_and_batches_are_full() -> None:
+    batches = schedule([3, 5, 8, 9, 11], CONFIG.model_copy(update={"epochs": 4}))
+    assert {len(batch) for batch in batches} == {CONFIG.batch_clips}
+    flat = [sample for batch in batches for sample in batch]
+    for epoch in range(4):
+        assert sorted(sample.row for sample in flat if sample.epoch == epoch) == [3, 5, 8, 9, 11]
+    orders = [[sample.row for sample in flat if sample.epoch == epoch] for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_one_clip_is_enough_for_a_batch() -> None:
+    assert [len(batch) for batch in schedule([7], CONFIG.model_copy(update={"epochs": 1}))] == [1]
+
+
+def test_views_depend_on_seed_epoch_and_row_alone() -> None:
+    chosen = {
+        (epoch, row): tuple(choose_frames(CONFIG, Sample(row, epoch), 20)) for epoch in range(5) for row in range(5)
+    }
+    again = {key: tuple(choose_frames(CONFIG, Sample(key[1], key[0]), 20)) for key in reversed(chosen)}
+    assert chosen == again
+    assert len(set(chosen.values())) > 20
+    assert all(len(set(views)) == 3 and list(views) == sorted(views) for views in chosen.values())
+    other = CONFIG.model_copy(update={"seed": 1})
+    assert any(tuple(choose_frames(other, Sample(row, epoch), 20)) != views for (epoch, row), views in chosen.items())
+
+
+def test_a_sample_is_the_same_beside_other_tasks_taps_and_clips(inputs: Inputs) -> None:
+    alone = stream(inputs, CONFIG).batch([Sample(4, 2)])
+    everything = CONFIG.model_copy(update={"tasks": tuple(TASKS), "taps": ("blocks.0", "blocks.1@t500")})
+    together = stream(inputs, everything).batch([Sample(0, 1), Sample(4, 2)])
+    torch.testing.assert_close(
+        alone.features["blocks.1@t500"][0], together.features["blocks.1@t500"][1], rtol=0, atol=0
+    )
+    for name, values in alone.targets["depth"].items():
+        torch.testing.assert_close(values[0], together.targets["depth"][name][1], rtol=0, atol=0)
+
+
+def test_prefetching_keeps_order_and_passes_errors_on() -> None:
+    assert list(prefetch(iter(range(50)))) == list(range(50))
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("disk on fire")
+
+    with pytest.raises(OSError, match="disk on fire"):
+        list(prefetch(broken()))
+
+
+def test_a_consumer_that_stops_leaves_no_thread() -> None:
+    before = threading.active_count()
+    iterator = prefetch(iter(range(10_000)))
+    assert next(iterator) == 0
+    iterator.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_a_nan_in_the_store_is_named(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = inputs.features.read
+
+    def damaged(array: str, row: int, frames: list[int] | None = None) -> np.ndarray:
+        values = whole(array, row, frames).copy()
+        values[1, 2, 3, 4] = np.nan
+        return values
+
+    monkeypatch.setattr(inputs.features, "read", damaged)
+    with pytest.raises(NonFiniteError, match=r"tap blocks\.0, clip train-2 .*= \[1, 2, 3, 4\]"):
+        read_features(inputs, "blocks.0", 2)

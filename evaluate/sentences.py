@@ -52,7 +52,8 @@ def notes(axes: Sequence[Axis]) -> list[str]:
     taps = [tap for axis in axes for model in axis.models for tap in model.taps]
     fewest = min(len(tap.scenes) for tap in taps)
     found = [
-        f"Intervals are {100 * LEVEL:.0f} % percentile intervals of a Bayesian bootstrap over test scenes ({axes[0].resamples} "
+        f"Intervals are {100 * LEVEL:.0f} % percentile intervals of a Bayesian bootstrap over test scenes "
+        f"({axes[0].resamples} "
         f"resamples, seed {axes[0].seed}). They cover which scenes happened to be in the test set; they do not cover "
         "training noise (one probe is shown per tap), the noise drawn for diffusion features, or another data set.",
         "Of the probes of a tap, and of the taps of a model, the best was chosen on val; every number shown is from "

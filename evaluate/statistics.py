@@ -42,7 +42,7 @@ class Interval:
 
 
 def resample(scenes: int, *, seed: int = 0, resamples: int = RESAMPLES) -> Float[np.ndarray, "resample scene"]:
-    """Return the weight of each scene in each resample: rows from a flat Dirichlet distribution that sum to `scenes`."""
+    """Return the weight of each scene in each resample: flat Dirichlet rows that sum to `scenes`."""
     if scenes < 1:
         raise InputError("the bootstrap needs at least one scene; got none")
     return np.random.default_rng(seed).dirichlet(np.ones(scenes), size=resamples) * scenes

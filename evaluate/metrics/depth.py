@@ -36,32 +36,39 @@ def depth_sums(
     Raises:
         InputError: the prediction is not a positive number at a valid pixel.
     """
-    valid = target > 0
-    p, g = prediction[valid].astype(np.float64), target[valid].astype(np.float64)
-    if not np.all(np.isfinite(p) & (p > 0)):
+    sums = np.zeros(len(_SUMS))
+    for predicted, true in zip(prediction, target, strict=True):  # one frame at a time stays in the processor's cache
+        valid = true > 0
+        if valid.any():
+            sums += _frame_sums(predicted[valid].astype(np.float64), true[valid].astype(np.float64))
+    return {name: np.asarray(value) for name, value in zip(_SUMS, sums, strict=True)}
+
+
+def _frame_sums(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " sum"]:
+    """Return the sums of one frame, in the order of `_SUMS`."""
+    if not (p.min() > 0 and p.max() < np.inf):  # also catches NaN, which compares as false
         worst = p[~(np.isfinite(p) & (p > 0))][0]
         raise InputError(
             f"predicted depth must be positive and finite at valid pixels; got {worst}; clip the prediction"
         )
-    frames = np.broadcast_to(np.arange(len(target))[:, None, None], target.shape)[valid]
-    scale = np.ones(len(target))
-    for frame in np.unique(frames):
-        scale[frame] = np.median(g[frames == frame]) / np.median(p[frames == frame])
-    log_error, log_target = np.log(p) - np.log(g), np.log(g)
-    worse = np.maximum(p / g, g / p)
-    values = {
-        "pixels": np.ones_like(g),
-        "absrel": np.abs(p - g) / g,
-        "square": (p - g) ** 2,
-        "log10": np.abs(log_error) / np.log(10),
-        "log_error": log_error,
-        "log_error_square": log_error**2,
-        **{f"delta{k}": (worse < 1.25**k).astype(np.float64) for k in (1, 2, 3)},
-        "absrel_median": np.abs(scale[frames] * p - g) / g,
-        "log_target": log_target,
-        "log_target_square": log_target**2,
-    }
-    return {name: np.asarray(value.sum()) for name, value in values.items()}
+    log_target = np.log(g)
+    log_error = np.log(p) - log_target
+    size = np.abs(log_error)
+    error = p - g
+    return np.array(
+        [
+            len(g),
+            np.abs(error / g).sum(),
+            error @ error,
+            size.sum() / np.log(10),
+            log_error.sum(),
+            log_error @ log_error,
+            *(np.count_nonzero(size < k * np.log(1.25)) for k in (1, 2, 3)),
+            np.abs(np.median(g) / np.median(p) * p / g - 1).sum(),
+            log_target.sum(),
+            log_target @ log_target,
+        ]
+    )
 
 
 class DepthProtocol(Protocol):

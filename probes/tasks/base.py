@@ -83,8 +83,8 @@ class Task(ABC):
     def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
         """Predictions of one clip as the protocol wants them, from a head's outputs.
 
-        `outputs`: (window, view, y, x, output), (window, view, output) or (window, pair, output); for framed tasks there is
-        one window, which holds all bank frames.
+        `outputs`: (window, view, y, x, output), (window, view, output) or (window, pair, output); for framed tasks
+        there is one window, which holds all bank frames.
         """
 
 

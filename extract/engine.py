@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
@@ -86,10 +87,14 @@ def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor) ->
         if tap.site.stage == "encode":
             features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
     for taps in _by_level(plan.taps):
-        with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
-            backbone.forward(state, taps[0].level)
-        for tap in taps:
-            features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
+        parts: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in taps}
+        for part in backbone.parts(state):
+            with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
+                backbone.forward(part, taps[0].level)
+            for tap in taps:
+                grid = backbone.grid(tap.site, heard.pop(tap.site.name), part)
+                parts[tap.name].append(_to_array(plan, tap, grid))
+        features |= {name: np.concatenate(arrays) for name, arrays in parts.items()}
     return features
 
 

@@ -115,7 +115,12 @@ def test_points_lie_inside_the_room(room: stored.StoredRoom) -> None:
 def test_position_alone_says_little_about_depth() -> None:
     baseline = measure.PositionBaseline(products=False)
     for room in STORED:
-        baseline.add(room.info["split"], room.depth)
+        depth = []
+        # a few frames say as much in less time
+        for n in range(0, room.info["n_frames"], 7):
+            with Image.open(room.folder / f"depth/{n:04d}.png") as image:
+                depth.append(np.asarray(image) * INDEX["depth_scale"])
+        baseline.add(room.info["split"], np.stack(depth))
     assert baseline.r2()["test"] < 0.35
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +14,12 @@ from extract.backbones.base import Backbone, NoiseLevel, Site, State
 from extract.errors import WeightsError
 from extract.preprocess import Preprocessing
 
+CPU_FRAMES = 2
+"""EfficientNet-Lite0 and MobileNetV2 at 256 pixels take 3.7 times as long for 20 frames at once as for two by two."""
+
 
 class PerFrame(Backbone):
-    """A frozen image network; every bank frame is one element of the batch.
+    """A frozen image network; every bank frame is one element of a batch.
 
     Args:
         module: holds the sites' modules, already on its device and in its dtype.
@@ -45,8 +48,15 @@ class PerFrame(Backbone):
         images = self.preprocessing(frames[list(bank)]).to(self.dtype)
         return State(list(bank), {"images": images})
 
+    def parts(self, state: State) -> Iterator[State]:
+        """On a CPU, as few frames at a time as keep the activations in its caches; on a GPU the whole clip."""
+        images = state.values["images"]
+        step = CPU_FRAMES if images.device.type == "cpu" else len(images)
+        for first in range(0, len(images), step):
+            yield State(state.bank[first : first + step], {"images": images[first : first + step]})
+
     def forward(self, state: State, level: NoiseLevel | None) -> None:
-        """Run the network once on all bank frames; `level` is None, since there is no noise."""
+        """Run the network once on the frames of a part; `level` is None, since there is no noise."""
         self.run(state.values["images"])
 
     def grid(

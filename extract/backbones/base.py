@@ -8,7 +8,7 @@ engine makes once per clip (`encode`) and once per noise level (`forward`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -203,6 +203,13 @@ class Backbone(ABC):
             bank: positions of the bank frames among them.
             generator: CPU generator seeded by recipe seed and clip id; all noise comes from it, drawn once.
         """
+
+    def parts(self, state: State) -> Iterator[State]:
+        """Split a clip whose frames do not see each other; the features of the parts are joined along the bank.
+
+        `forward` and `grid` are called once for every part. The default is one part.
+        """
+        yield state
 
     @abstractmethod
     def forward(self, state: State, level: NoiseLevel | None) -> None:

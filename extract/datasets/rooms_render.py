@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seed", type=int, help="the dataset's seed (default: that of version 1.0)")
     make.add_argument("--frames", type=int, default=20)
     make.add_argument("--size", type=int, default=256, help="pixels across and down")
-    make.add_argument("--samples", type=int, default=6, help="light paths per pixel")
+    make.add_argument("--samples", type=int, default=6, help="light paths per pixel; the denoiser does the rest")
     make.add_argument("--threads", type=int, default=2)
     index = commands.add_parser("index", help="write rooms.json for the rooms that are finished")
     index.add_argument("dir", type=Path, nargs="?", default=HERE)

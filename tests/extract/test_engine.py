@@ -15,6 +15,7 @@ from extract.errors import ExtractError
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset, make_family
+from extract.taps import listen
 from extract.targets import write_targets
 from store import FeatureStore, RecipeMismatchError
 from tests.extract.tiny_rooms import write_rooms
@@ -70,6 +71,21 @@ def test_features_are_those_of_a_straight_line_computation(rooms: Path) -> None:
         with torch.no_grad():
             expected = network.blocks[1](torch.tanh(network.blocks[0](x + 2 * noise)))
         assert np.array_equal(store.read("blocks.1@sigma2", row), expected.permute(0, 2, 3, 1).numpy())
+
+
+def test_parts_are_joined_along_the_bank(rooms: Path) -> None:
+    write_rooms(rooms, splits=("train",), size=(32, 32), frames=5)
+    plan = plan_for(rooms, "mobilenetv2", sites=["blocks.0", "blocks.9"], store_dtype="float32")
+    store = run(plan)
+    backbone = plan.family.load(CPU, torch.float32)
+    state = backbone.encode(torch.from_numpy(plan.clips[0].frames(range(5))), range(5), torch.Generator())
+    assert [list(part.bank) for part in backbone.parts(state)] == [[0, 1], [2, 3], [4]]
+    sites = [tap.site for tap in plan.taps]
+    with listen(backbone.module, sites, stop=True) as heard:
+        backbone.forward(state, None)
+    for site in sites:
+        whole = backbone.grid(site, heard[site.name], state).numpy()
+        assert np.allclose(store.read(site.name, 0), whole, rtol=1e-4, atol=1e-4), site.name
 
 
 def test_neither_order_nor_company_changes_a_number(rooms: Path) -> None:

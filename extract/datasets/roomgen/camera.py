@@ -49,9 +49,9 @@ class Style:
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """Chosen camera poses, (n, 4, 4), OpenCV camera to world."""
+    """Chosen camera poses, (n, 4, 4), OpenCV camera to world, and the way of moving they came from."""
 
-    style: Style
+    kind: str
     poses: Array
 
 
@@ -145,10 +145,10 @@ def choose(room: Room, look: Style, cast: Cast, things: set[int], count: int = 2
     rng = np.random.default_rng([room.seed, 3])
     solid = [i for i in room.items if i.cls not in ("rug", "picture", "window", "door", "curtain")]
     weights = np.array([(min(i.size[0] * i.size[2], 1.5) + 0.1) * (3 if i.cls in TELLING else 1) for i in solid])
-    t = np.arange(count) / (count - 1)
+    t = np.arange(count) / max(count - 1, 1)
     k = views.intrinsics(look.fov, GRID, GRID)
     ray = views.rays(k, GRID, GRID)
-    best: tuple[float, Array] | None = None
+    best: tuple[float, Path] | None = None
     good = 0
     for attempt in range(tries):
         # a style that the room has no space for gives way to another, rather than to a bad view
@@ -173,12 +173,12 @@ def choose(room: Room, look: Style, cast: Cast, things: set[int], count: int = 2
         score += 0.1 * rng.random()
         good += 1
         if best is None or score > best[0]:
-            best = (score, poses)
+            best = (score, Path(kind, poses))
         if good >= 14:
             break
     if best is None:
         raise RoomError(f"no camera path fits into {room.name} ({room.type}); try another seed")
-    return Path(look, best[1])
+    return best[1]
 
 
 def judge(poses: Array, cast: Cast, k: Array, ray: Array, things: set[int], *, strict: bool) -> float | None:

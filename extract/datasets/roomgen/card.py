@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.datasets.roomgen import catalog, encode, layout, measure, produce, stored
 from extract.datasets.roomgen.errors import RoomError
+from extract.datasets.roomgen.render import Quality
 
 TEXT = """\
 # rooms
@@ -20,14 +21,14 @@ to work on before any licence has been signed. The rooms are made by a program a
 |---|---|---|---|---|
 | rooms | {train} | {val} | {test} | {total} |
 
-Room types: {types}. Instances: {instances}, of which {things} are things rather than walls, floors and the like.
+Room types: {types}. Instances: {instances}, of which {things} are things, the rest walls, floors and the like.
 Files: {megabytes} MB.
 
 ## Licence
 
 The pictures and labels: [CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/), no conditions. They derive from
 furniture models that their authors gave to the public domain (CC0; listed below) and from shapes, textures and
-pictures that the generator draws itself. No model that shows or imitates a named product is used.
+pictures that the generator draws itself. Models with a visible brand were left out.
 
 ## Files
 
@@ -83,8 +84,8 @@ Rooms that have a class among their tags:
 Floor plans and furniture: one recipe for each room type puts models of real sizes against walls, around tables and on
 tops, without overlaps. Camera: a path of its own for each room (orbit, walk, pan, approach), with height, pitch, roll
 and field of view spread over the rooms so that pixel position says little about depth; of several random paths the one
-that shows most without standing still is kept. Pictures: Cycles, {samples} samples per
-pixel, Open Image Denoise, AgX. Depth and instances: a second pass with one ray through each pixel centre.
+that shows most without standing still is kept. Pictures: Cycles, {samples} samples per pixel,
+Open Image Denoise, AgX. Depth and instances: a second pass with one ray through each pixel centre.
 
 To make it again (CPU only, some {seconds} s per frame on two cores; the same seed gives the same rooms and labels, and
 pictures equal up to the last bits of floating point):
@@ -102,9 +103,10 @@ A run that was cut off goes on where it stopped.
 
 ## Limits
 
-- Made, not photographed: clean, evenly lit, without people, text or wear. Numbers on it do not
+- Made, not photographed: clean, evenly lit, without people and almost without text or wear. Numbers on it do not
   carry over to photographs.
-- {total} rooms are few: give intervals over rooms, not over frames. Several classes have two test rooms or fewer.
+- {total} rooms are few: give intervals over rooms, not over frames. Several classes have two test rooms
+  or fewer, and some have none in val.
 - Few models per class, and the same models in all splits: it asks for new rooms, not for new kinds of chair.
 - Rooms are rectangular, things stand still, frames are apart ({frames_per_room} per room): it is a set of
   views rather than video.
@@ -193,7 +195,7 @@ def render(folder: Path, numbers: dict[str, Any]) -> str:
         luminance=_row(numbers["mean_luminance"], ("p00", "p50", "p100")),
         classes=_class_rows(numbers["rooms_with_tag"], total),
         models=_model_rows(folder),
-        samples=6,
+        samples=Quality().samples,
         seconds=2,
         bpy="4.5",
         seed=layout.SEED,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import dataclasses
 import functools
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -131,6 +133,7 @@ def open_pack(path: Path | None) -> Path:
             "  remedy: apt-get install sweethome3d-furniture, or --furniture PATH to BlendSwap-CC-0.sh3f"
         )
     target = Path(tempfile.mkdtemp(prefix="roomgen-furniture-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
     with zipfile.ZipFile(pack) as archive:
         archive.extractall(target)
     return target

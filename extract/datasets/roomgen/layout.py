@@ -12,7 +12,7 @@ from extract.datasets.roomgen.recipes import RECIPES
 
 TYPES = tuple(RECIPES)
 SEED = 20323
-"""The seed of version 1.0."""
+"""The seed of version 1.0, chosen among a hundred so that every class is in train and in test rooms."""
 
 
 @dataclasses.dataclass(frozen=True)

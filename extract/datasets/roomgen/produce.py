@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -31,7 +32,7 @@ def make(index: int, out: Path, pack: Path, *, seed: int, frames: int, quality: 
     start = time.monotonic()
     look = camera.style(index, seed)
     with quiet():
-        built, poses, pictures = _film(room, look, pack, frames, quality)
+        built, path, pictures = _film(room, look, pack, frames, quality)
     rgb, depth, instance = pictures.rgb, pictures.depth, pictures.instance
     info: dict[str, Any] = {
         "id": room.name,
@@ -42,7 +43,7 @@ def make(index: int, out: Path, pack: Path, *, seed: int, frames: int, quality: 
         "surfaces": {"floor": room.floor, "walls": room.walls, "feature_wall": room.feature},
         "light": {"daylight": round(room.daylight, 3), "lamp": round(room.lamp, 3)},
         "camera": {
-            "path": look.kind,
+            "path": path.kind,
             "fov_x_deg": round(look.fov, 4),
             "height_m": [round(v, 3) for v in look.height],
             "pitch_deg": [round(v, 2) for v in look.pitch],
@@ -51,7 +52,7 @@ def make(index: int, out: Path, pack: Path, *, seed: int, frames: int, quality: 
         "n_frames": len(rgb),
         "image_size": [quality.size, quality.size],
         "intrinsics": np.round(views.intrinsics(look.fov, quality.size, quality.size), 6).tolist(),
-        "cam_to_world": poses.tolist(),
+        "cam_to_world": path.poses.tolist(),
         **_contents(built.instances, instance),
     }
     encode.write_room(folder, info, rgb, depth, instance)
@@ -68,20 +69,20 @@ def make(index: int, out: Path, pack: Path, *, seed: int, frames: int, quality: 
 
 def _film(
     room: layout.Room, look: camera.Style, pack: Path, frames: int, quality: Quality
-) -> tuple[Built, camera.Array, Frames]:
+) -> tuple[Built, camera.Path, Frames]:
     """Build a room, choose the camera's path and render it."""
     built = Builder(room, pack).build()
     things = {item["id"] for item in built.instances if item["class"] in catalog.THINGS}
     path = camera.choose(room, look, caster(), things, count=frames)
     # rendered with the very numbers that room.json will say
-    poses = np.round(path.poses, 7)
+    path = dataclasses.replace(path, poses=np.round(path.poses, 7))
     renderer = Renderer(built, look.fov, quality)
     try:
-        rgb = renderer.pictures(poses)
-        depth, instance = renderer.truth(poses)
+        rgb = renderer.pictures(path.poses)
+        depth, instance = renderer.truth(path.poses)
     finally:
         renderer.close()
-    return built, poses, Frames(rgb, depth, instance)
+    return built, path, Frames(rgb, depth, instance)
 
 
 def _contents(instances: list[dict[str, Any]], image: Any) -> dict[str, Any]:

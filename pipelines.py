@@ -56,7 +56,7 @@ class ExtractStep(_Strict):
     device: str = "auto"
     dtype: str = "float32"
     store_dtype: str = "float16"
-    out: str | None = None
+    out: str | None = Field(default=None, pattern=r"^[\w.-]+$")
 
     @property
     def store(self) -> str:
@@ -134,8 +134,8 @@ def load(path: Path) -> dict[str, Pipeline]:
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot be read ({error.strerror}). Give another with --file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path}: cannot be read ({error}). Give another with --file.") from error
     except yaml.YAMLError as error:
         raise PipelineError(f"{path}: not YAML: {error}") from error
     try:
@@ -250,9 +250,12 @@ def main() -> None:
 
     try:
         app()
-    except (PipelineError, ExtractError, StoreError, ProbesError, EvaluateError) as error:
+    except (PipelineError, ExtractError, StoreError, ProbesError, EvaluateError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write report.html, results.csv and results.md.")] = Path("report"),
     as_json: Annotated[bool, typer.Option("--json", help="Print every result as JSON and nothing else.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap over scenes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap over scenes.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap.")] = 1000,
 ) -> None:
     """Compare probes: tables with 95 % intervals over test scenes, beside their controls, and a report to look at."""
     try:
         _evaluate([*(runs or []), *(more or [])] or ["runs/*"], out, as_json, seed, resamples)
-    except EvaluateError as error:
+    except (EvaluateError, OSError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, MUTED, RULE = "#111112", "#777778", "#ddddde"
 _MARKERS = "os^Dv"
+_PLACES = (0.5, 0.2, 0.8)
+"""Middles of the places where models without depth stand."""
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {hue: f"--model-{k}" for k, hue in enumerate(OKABE_ITO)}
 
 _STYLE: Any = {
@@ -67,9 +69,13 @@ def layer_curves(axis: Axis, colours: Mapping[str, str]) -> str:
     with rc_context(_STYLE):
         figure = Figure(figsize=(4.8, 3.0), layout="constrained")
         plot = figure.add_subplot()
-        flats = 0
+        flats = lone = 0
         for model in sorted(axis.models, key=lambda model: not model.is_control):
             colour = colours[model.info.model]
+            if _is_flat(model) and len(model.taps) > 1:
+                _draw_points(plot, axis, model, _PLACES[lone % len(_PLACES)], colour, scale)
+                lone += 1
+                continue
             for rank, taps in enumerate(_lines(model).values()):
                 _draw_line(plot, axis, model, taps, colour, scale, _MARKERS[rank % len(_MARKERS)])
             if len(_lines(model)) > 1:
@@ -139,7 +145,7 @@ def to_svg(figure: Figure, key: str, title: str) -> str:
 
 
 def _is_flat(model: ModelResult) -> bool:
-    """Whether all taps are of one site, so that there is no depth to draw them over."""
+    """Whether all taps lie at one depth, so that there is none to draw them over."""
     return len({tap.probe.depth for tap in model.taps}) == 1
 
 
@@ -153,13 +159,14 @@ def _lines(model: ModelResult) -> dict[str | None, list[TapResult]]:
 def _draw_line(
     plot: Axes, axis: Axis, model: ModelResult, taps: list[TapResult], colour: str, scale: float, marker: str
 ) -> None:
-    deepest = max(tap.probe.depth for tap in model.taps)
+    depths = [tap.probe.depth for tap in model.taps]
+    first, last = min(depths), max(depths)
     flat = _is_flat(model)
     intervals = [axis.interval(tap) for tap in taps]
     value, low, high = (
         scale * np.array([getattr(interval, side) for interval in intervals]) for side in ("value", "low", "high")
     )
-    x = np.array([tap.probe.depth / deepest if deepest else 0.0 for tap in taps])
+    x = np.array([(tap.probe.depth - first) / (last - first) if last > first else 0.0 for tap in taps])
     if flat:
         x, value, low, high = np.array([0.0, 1.0]), *(np.repeat(side[:1], 2) for side in (value, low, high))
     dashes = (0, (4, 2.5)) if model.is_control else "solid"
@@ -175,10 +182,24 @@ def _draw_line(
             plot.plot(x[index], value[index], marker="o", markersize=9, markerfacecolor="none", color=colour)
 
 
+def _draw_points(plot: Axes, axis: Axis, model: ModelResult, middle: float, colour: str, scale: float) -> None:
+    """Draw the taps of a model with one site side by side, each with its interval and its noise level."""
+    face = "none" if model.is_control else colour
+    for index, tap in enumerate(model.taps):
+        x = middle + 0.25 * (index / (len(model.taps) - 1) - 0.5)
+        value, low, high = (scale * getattr(axis.interval(tap), side) for side in ("value", "low", "high"))
+        plot.plot([x, x], [low, high], color=colour, alpha=0.5, linewidth=1.2)
+        plot.plot(x, value, marker="o", markersize=4, markerfacecolor=face, color=colour, linestyle="")
+        if tap is model.best:
+            plot.plot(x, value, marker="o", markersize=9, markerfacecolor="none", color=colour, linestyle="")
+        plot.annotate(
+            tap.probe.noise or tap.probe.tap, (x, value), (6, 0), textcoords="offset points", va="center",
+            color=colour, size=8,
+        )  # fmt: skip
+
+
 def _name_noise(plot: Axes, axis: Axis, model: ModelResult, colour: str, scale: float) -> None:
     """Write the noise levels of a model's lines at their right ends, spread so that none covers another."""
-    if _is_flat(model):
-        return
     ends = {noise: scale * axis.interval(taps[-1]).value for noise, taps in _lines(model).items()}
     for rank, noise in enumerate(sorted(ends, key=lambda noise: ends[noise])):
         drop = 9 * (rank - (len(ends) - 1) / 2)
@@ -194,4 +215,7 @@ def _draw_bar(plot: Axes, row: int, here: Interval, there: Interval | None, colo
     plot.barh(row, 100 * here.value, height=0.62, color=colour, alpha=0.55, linewidth=0)
     plot.plot([100 * here.low, 100 * here.high], [row, row], color=INK, linewidth=1.2, solid_capstyle="butt")
     if there is not None and not np.isnan(there.value):
-        plot.plot(100 * there.value, row, marker="D", markersize=4.5, markerfacecolor="none", color=INK, linestyle="")
+        plot.plot(
+            100 * there.value, row, marker="D", markersize=4.5, markerfacecolor="none", color=INK, linestyle="",
+            clip_on=False, zorder=3,
+        )  # fmt: skip

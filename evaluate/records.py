@@ -5,6 +5,7 @@ runs/<name>/
   run.json         RunInfo
   records.zarr/    an xarray DataTree, one group per task: every statistic has the axes (probe, scene, its own axes)
   examples.zarr/   a few predictions beside their targets, for the eye
+  contents.json    size of every file of both trees: a chunk that is missing would read as zeros, without an error
 ```
 
 Both trees are Zarr v3 without pickled objects: `xarray.open_datatree("runs/<name>/records.zarr", consolidated=False)`.
@@ -12,6 +13,7 @@ Both trees are Zarr v3 without pickled objects: `xarray.open_datatree("runs/<nam
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections import defaultdict
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_VERSION", "Example", "Kind", "ProbeInfo", "Run", "RunInfo", "RunWriter"]
 # What reading a broken Zarr array may raise: a missing or short file, bad JSON, a codec that gives up.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
-RUN_FILE, RECORDS, EXAMPLES = "run.json", "records.zarr", "examples.zarr"
+RUN_FILE, RECORDS, EXAMPLES, CONTENTS = "run.json", "records.zarr", "examples.zarr", "contents.json"
 
 
 class Run:
@@ -60,9 +62,7 @@ class Run:
                 f"{path}: no run here ({RUN_FILE} is missing); name a directory that `probes.train` wrote"
             )
         info = read_info(path / RUN_FILE)
-        for folder in (RECORDS, EXAMPLES):
-            if not (path / folder / "zarr.json").is_file():
-                raise damaged(path, f"{folder}/zarr.json is missing")
+        _check_contents(path)
         return cls(path, info)
 
     def statistics(self, task: str, probe_id: str, split: str) -> tuple[list[str], dict[str, NDArray[Any]]]:
@@ -99,6 +99,25 @@ class Run:
             )
             for node in sorted(nodes, key=lambda node: node.path)
         ]
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Return the size of every file of both trees, by its name below `path`."""
+    files = [file for tree in (RECORDS, EXAMPLES) for file in (path / tree).rglob("*") if file.is_file()]
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in sorted(files)}
+
+
+def _check_contents(path: Path) -> None:
+    try:
+        listed = json.loads((path / CONTENTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise damaged(path, f"{CONTENTS} cannot be read: {error}") from error
+    found = _sizes(path)
+    wrong = [name for name, size in listed.items() if found.get(name) != size]
+    if wrong:
+        name = wrong[0]
+        state = "is missing" if name not in found else f"has {found[name]} bytes instead of {listed[name]}"
+        raise damaged(path, f"{name} {state}")
 
 
 @dataclass(frozen=True)
@@ -208,6 +227,7 @@ class RunWriter:
             )
             examples.to_zarr(self.staging / EXAMPLES, zarr_format=3, consolidated=False)
             (self.staging / RUN_FILE).write_text(self.info.model_dump_json(indent=2) + "\n", "utf-8")
+            (self.staging / CONTENTS).write_text(json.dumps(_sizes(self.staging), indent=1) + "\n", "utf-8")
             self._move()
         except BaseException:
             self.discard()

@@ -59,7 +59,7 @@ class RunInfo(BaseModel):
     probes: list[ProbeInfo]
     command: str
     created: str
-    """ISO 8601 time at which the run was finished."""
+    """ISO 8601 time at which the run was started."""
     versions: dict[str, str]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evaluate.metrics.base import MetricInfo
 from evaluate.statistics import LEVEL, Interval
-from evaluate.table import Axis
+from evaluate.table import Axis, ModelResult
 
 FEW_SCENES = 20
 """Below this, a bootstrap is known to be too narrow, and the report says so."""
@@ -26,25 +26,28 @@ def signed(metric: MetricInfo, interval: Interval) -> str:
 
 
 def headline(axis: Axis) -> str:
-    """Return one sentence: who leads with which tap, what its control reaches, whether the two can be told apart."""
+    """Return who leads with which tap, and whether its untrained twin and the strongest control do better or worse."""
     metric = axis.protocol.metrics[axis.protocol.primary]
     leader = axis.leader
     here = axis.interval(leader.best)
     start = (
         f"On {axis.task}, {leader.label} {leader.best.probe.tap} reaches {metric.title} {with_interval(metric, here)}"
     )
-    control = axis.control(leader)
-    if control is None:
+    rivals = axis.rivals(leader)
+    if not rivals:
         return f"{start}; there is no control to compare it with."
-    there = axis.interval(control.best)
-    who = "its untrained twin" if control is axis.twin(leader) else f"the control {control.label}"
-    ended = "overlap" if here.overlaps(there) else "do not overlap"
-    sentence = f"{start}; {who} {with_interval(metric, there)}: the intervals {ended}"
-    difference = axis.difference(leader.best, control.best)
-    if difference is None:
-        return f"{sentence}."
-    clear = "clear of zero" if difference.excludes_zero else "not clear of zero"
-    return f"{sentence}, and scene by scene the difference is {signed(metric, difference)}, {clear}."
+    found = [_against(axis, rival) for rival in rivals]
+    # What beats the leader comes first.
+    told = "; ".join(sorted(found, key=lambda sentence: " does better " not in sentence))
+    sign = "above" if metric.higher_is_better else "below"
+    legend = f" Differences are {leader.label} minus control, paired over resampled scenes; {sign} zero it is better."
+    return f"{start}; {told}.{legend if 'difference' in told else ''}"
+
+
+def beaten(axis: Axis) -> str:
+    """Return which controls do better than the leader, in a few words; empty if none does."""
+    by = [rival for rival in axis.rivals(axis.leader) if axis.beats(rival, axis.leader)]
+    return f"Beaten by {' and '.join(_who(axis, rival) for rival in by)}." if by else ""
 
 
 def notes(axes: Sequence[Axis]) -> list[str]:
@@ -57,8 +60,15 @@ def notes(axes: Sequence[Axis]) -> list[str]:
         f"resamples, seed {axes[0].seed}). They cover which scenes happened to be in the test set; they do not cover "
         "training noise (one probe is shown per tap), the noise drawn for diffusion features, or another data set.",
         "Of the probes of a tap, and of the taps of a model, the best was chosen on val; every number shown is from "
-        "test, unless it says val. Models are ordered by their test value.",
+        f"test, unless it says val. The choice rests on {_span({tap.val_scenes for tap in taps}, 'val scene')}. "
+        "Models are ordered by their test value, so the leading model of a task is picked by the same test scenes that "
+        "its value is from: where several are close, the leader's value is a little flattering.",
     ]
+    if any(axis.protocol.class_metrics for axis in axes):
+        found.append(
+            "Intervals of metrics that average over classes are a little off-centre, and a class that is seen in one "
+            "test scene only can have an interval of zero width, which says that nothing is known of its spread."
+        )
     if fewest < FEW_SCENES:
         found.append(
             f"The smallest test set has {_count(fewest, 'scene')}. With fewer than {FEW_SCENES}, percentile intervals "
@@ -80,12 +90,35 @@ def notes(axes: Sequence[Axis]) -> list[str]:
     return found
 
 
+def _who(axis: Axis, rival: ModelResult) -> str:
+    return "its untrained twin" if rival is axis.twin(axis.leader) else f"the control {rival.label}"
+
+
+def _against(axis: Axis, rival: ModelResult) -> str:
+    metric = axis.protocol.metrics[axis.protocol.primary]
+    leader = axis.leader
+    here, there = axis.interval(leader.best), axis.interval(rival.best)
+    overlap = "overlap" if here.overlaps(there) else "do not overlap"
+    verdict = "better" if axis.beats(rival, leader) else "worse" if axis.beats(leader, rival) else "no better or worse"
+    does = f"{_who(axis, rival)} does {verdict} ({with_interval(metric, there)}, the intervals {overlap})"
+    difference = axis.difference(leader.best, rival.best)
+    if difference is None:
+        return f"{does}, on scenes of its own"
+    clear = "clear of zero" if difference.excludes_zero else "not clear of zero"
+    return f"{does}: difference {signed(metric, difference)}, {clear}"
+
+
 def _plus(text: str) -> str:
     return text.replace("-", "−") if text.startswith("-") or text == "n/a" else f"+{text}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _span(numbers: set[int], noun: str) -> str:
+    few, many = min(numbers), max(numbers)
+    return _count(few, noun) if few == many else f"{few} to {_count(many, noun)}"
 
 
 def _name(axis: Axis, axes: Sequence[Axis]) -> str:

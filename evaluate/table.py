@@ -6,6 +6,7 @@ numbers that are shown come from test. Where val says the same of two, the earli
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from evaluate.records import RUN_FILE, Run
 from evaluate.schema import ProbeInfo, RunInfo
 from evaluate.statistics import RESAMPLES, Estimate, Interval, estimate, estimate_classes
 
+_WINDOWED = ("tagging", "grouping", "points", "camera")
+"""Tasks that are scored on windows of several views, so that their numbers depend on how many there are."""
+
 
 @dataclass(frozen=True)
 class TapResult:
@@ -30,6 +34,7 @@ class TapResult:
 
     probe: ProbeInfo
     val: float
+    val_scenes: int
     test: Estimate
     scenes: tuple[str, ...]
     statistics: dict[str, NDArray[np.generic]] = field(repr=False)
@@ -86,6 +91,35 @@ class Axis:
         others = (m for m in self.models if m.info.kind == "control" and m is not model)
         return self.twin(model) or (None if model.is_control else next(others, None))
 
+    def rivals(self, model: ModelResult) -> list[ModelResult]:
+        """Return what a trained model must be held against: its twin, and a control that asks more of it or as much.
+
+        The control is the strongest there is. It is left out where the twin is better than it and closer to the model,
+        and it does not beat the model. An untrained twin of another backbone counts only if it beats the model.
+        """
+        if model.is_control:
+            return []
+        twin = self.twin(model)
+        others = (m for m in self.models if m.is_control and m is not twin)
+        strongest = next((m for m in others if m.info.kind == "control" or self.beats(m, model)), None)
+        if strongest is None or twin is None:
+            return [rival for rival in (twin, strongest) if rival]
+        here, there, control = (m.best.test.values[self.protocol.primary] for m in (model, twin, strongest))
+        told = (
+            self.beats(strongest, model)
+            or self.protocol.metrics[self.protocol.primary].better(control, there)
+            or abs(control - here) < abs(there - here)
+        )
+        return [twin, strongest] if told else [twin]
+
+    def beats(self, model: ModelResult, other: ModelResult) -> bool:
+        """Whether the best tap of `model` does better on test than that of `other`, by their paired difference."""
+        metric = self.protocol.metrics[self.protocol.primary]
+        difference = self.difference(model.best, other.best)
+        if difference is None:
+            return metric.better(*(m.best.test.values[self.protocol.primary] for m in (model, other)))
+        return metric.better(difference.value, 0.0)
+
     def interval(self, tap: TapResult, metric: str | None = None) -> Interval:
         """Return a metric of a tap, the primary one if none is named."""
         return tap.test.interval(metric or self.protocol.primary)
@@ -109,6 +143,12 @@ class Axis:
         return estimate(self.protocol, statistics, seed=self.seed, resamples=self.resamples)
 
 
+def tap_order(probe: ProbeInfo) -> tuple[int, float, str, str]:
+    """Return a key that sorts taps by depth of the site, then by the number in the noise level (t5, t20, t100)."""
+    number = re.search(r"\d+(?:\.\d+)?", probe.noise or "")
+    return (probe.depth, float(number[0]) if number else -1.0, probe.noise or "", probe.tap)
+
+
 def find_runs(patterns: Sequence[str]) -> list[Run]:
     """Open every run that the patterns name; a pattern with `*`, `?` or `[` passes over directories that hold no run.
 
@@ -129,17 +169,17 @@ def find_runs(patterns: Sequence[str]) -> list[Run]:
             f"no runs found under {wanted} (seen from {Path.cwd()}); train probes first (`python -m probes.train`) "
             "or pass --runs"
         )
-    return [Run.open(directory) for directory in directories]
+    return [Run.open(directory) for directory in {directory.resolve(): directory for directory in directories}.values()]
 
 
 def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Axis]:
     """Return one `Axis` per data set and task, tasks in the order of `TASKS`.
 
     Raises:
-        MixedProtocolsError: runs on one data set measured a task by different protocols, classes or targets.
+        MixedProtocolsError: runs on one data set measured a task by different protocols, classes, targets or views.
         EvaluateError: a run cannot be read, or has no val or test scenes.
     """
-    labels = _labels([run.info for run in runs])
+    labels = _labels(runs)
     axes = []
     for dataset in sorted({run.info.dataset for run in runs}):
         for task in TASKS:
@@ -149,11 +189,11 @@ def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES) -> 
     return axes
 
 
-def _axis(dataset: str, task: str, runs: Sequence[Run], labels: dict[int, str], seed: int, resamples: int) -> Axis:
+def _axis(dataset: str, task: str, runs: Sequence[Run], labels: dict[Path, str], seed: int, resamples: int) -> Axis:
     _require_same(dataset, task, runs)
     info = runs[0].info
     protocol = protocol_of(info.protocols[task], info.classes.get(task, ()))
-    models = [_model(run, labels[id(run.info)], protocol, seed, resamples) for run in runs]
+    models = [_model(run, labels[run.path], protocol, seed, resamples) for run in runs]
     worst = -np.inf if protocol.metrics[protocol.primary].higher_is_better else np.inf
     sign = -1 if worst < 0 else 1
 
@@ -166,33 +206,33 @@ def _axis(dataset: str, task: str, runs: Sequence[Run], labels: dict[int, str], 
 
 def _model(run: Run, label: str, protocol: Protocol, seed: int, resamples: int) -> ModelResult:
     metric = protocol.metrics[protocol.primary]
-    chosen: dict[str, tuple[ProbeInfo, float]] = {}
+    chosen: dict[str, tuple[ProbeInfo, float, int]] = {}
     for probe in (probe for probe in run.info.probes if probe.task == protocol.task):
-        value = _val(run, probe, protocol)
+        value, val_scenes = _val(run, probe, protocol)
         if probe.tap not in chosen or metric.better(value, chosen[probe.tap][1]):
-            chosen[probe.tap] = (probe, value)
+            chosen[probe.tap] = (probe, value, val_scenes)
     taps = []
-    for probe, value in chosen.values():
+    for probe, value, val_scenes in chosen.values():
         scenes, statistics = run.statistics(protocol.task, probe.id, "test")
         if not scenes:
             raise InputError(f"{run.path}: task {protocol.task!r} has no test scenes; extract some and train again")
         test = estimate(protocol, statistics, seed=seed, resamples=resamples)
-        taps.append(TapResult(probe, value, test, tuple(scenes), statistics))
-    taps.sort(key=lambda tap: (tap.probe.depth, tap.probe.noise or "", tap.probe.tap))
+        taps.append(TapResult(probe, value, val_scenes, test, tuple(scenes), statistics))
+    taps.sort(key=lambda tap: tap_order(tap.probe))
     best = taps[0]
     for tap in taps[1:]:
         best = tap if metric.better(tap.val, best.val) else best
     return ModelResult(run, label, tuple(taps), best)
 
 
-def _val(run: Run, probe: ProbeInfo, protocol: Protocol) -> float:
+def _val(run: Run, probe: ProbeInfo, protocol: Protocol) -> tuple[float, int]:
     scenes, statistics = run.statistics(protocol.task, probe.id, "val")
     if not scenes:
         raise InputError(
             f"{run.path}: task {protocol.task!r} has no val scenes, so no layer can be chosen; extract some and train "
             "again"
         )
-    return protocol.reduce(statistics)[protocol.primary]
+    return protocol.reduce(statistics)[protocol.primary], len(scenes)
 
 
 def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
@@ -201,6 +241,8 @@ def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
         "classes": [", ".join(run.info.classes.get(task, ())) for run in runs],
         "targets": [run.info.targets_fingerprint for run in runs],
     }
+    if task in _WINDOWED:
+        rules["numbers of views per window"] = [str(run.info.config.get("views", "unknown")) for run in runs]
     for what, values in rules.items():
         if len(set(values)) > 1:
             sides: dict[str, list[str]] = {}
@@ -218,10 +260,15 @@ def _select(tap: TapResult, scenes: Iterable[str]) -> dict[str, NDArray[np.gener
     return {name: array[rows] for name, array in tap.statistics.items()}
 
 
-def _labels(infos: Sequence[RunInfo]) -> dict[int, str]:
-    plain = {id(info): f"{info.model} (untrained)" if info.untrained else info.model for info in infos}
-    often = Counter((info.dataset, plain[id(info)]) for info in infos)
-    return {
-        id(info): plain[id(info)] if often[info.dataset, plain[id(info)]] == 1 else f"{plain[id(info)]} [{info.name}]"
-        for info in infos
-    }
+def _labels(runs: Sequence[Run]) -> dict[Path, str]:
+    """Return how each run is called: by its model, where that is taken by its name too, and else by its path."""
+    labels: dict[Path, str] = {}
+    models = {run.path: f"{run.info.model} (untrained)" if run.info.untrained else run.info.model for run in runs}
+    named = {run.path: f"{models[run.path]} [{run.info.name}]" for run in runs}
+    placed = {run.path: f"{models[run.path]} [{run.path}]" for run in runs}
+    for names in (models, named, placed):
+        often = Counter((run.info.dataset, names[run.path]) for run in runs)
+        for run in runs:
+            if run.path not in labels and (names is placed or often[run.info.dataset, names[run.path]] == 1):
+                labels[run.path] = names[run.path]
+    return labels

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluate.sentences import headline, notes
-from evaluate.table import Axis, ModelResult
+from evaluate.table import Axis, ModelResult, tap_order
 
 
 def show(axes: Sequence[Axis], console: Console) -> None:
@@ -35,19 +35,14 @@ def _table(dataset: str, axes: Sequence[Axis]) -> Table:
         metric = axis.protocol.metrics[axis.protocol.primary]
         unit = f" {metric.unit}" if metric.unit else ""
         table.add_column(f"{axis.task}\n{metric.title}{unit} {metric.arrow}", justify="right", no_wrap=True)
-    labels = sorted({(_place(model), model.label, model.is_control) for axis in axes for model in axis.models})
-    for _, label, control in labels:
-        found = {axis.task: next((m for m in axis.models if m.label == label), None) for axis in axes}
-        taps = sorted(
-            {
-                (tap.probe.depth, tap.probe.noise or "", tap.probe.tap)
-                for model in found.values()
-                if model
-                for tap in model.taps
-            }
-        )
-        table.add_row(Text(label, "dim bold" if control else "bold cyan"))
-        for index, (_, _, tap) in enumerate(taps):
+    # A run is one row group; its results on all tasks share the path, which no other run has.
+    runs = {model.run.path: model for axis in axes for model in axis.models}
+    for path, first in sorted(runs.items(), key=lambda item: (_place(item[1]), item[1].label, str(item[0]))):
+        control = first.is_control
+        found = {axis.task: next((m for m in axis.models if m.run.path == path), None) for axis in axes}
+        taps = sorted({tap_order(tap.probe) for model in found.values() if model for tap in model.taps})
+        table.add_row(Text(first.label, "dim bold" if control else "bold cyan"))
+        for index, (*_, tap) in enumerate(taps):
             cells = [_cell(axis, found[axis.task], tap) for axis in axes]
             table.add_row(Text(f"  {tap}", "dim" if control else ""), *cells, end_section=index == len(taps) - 1)
     return table

@@ -49,7 +49,9 @@ def extract_features(
     ] = False,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise, and of the weights with --untrained.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the noise, and of the weights with --untrained.", min=0, max=2**63 - 1)
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Type of the computation: float32, float16 or bfloat16.")] = "float32",
     store_dtype: Annotated[str, typer.Option(help="Type on disk: float16, bfloat16 or float32.")] = "float16",
@@ -117,9 +119,12 @@ def main() -> None:
     """Run the command line; known errors become one message and exit status 1."""
     try:
         app()
-    except (ExtractError, StoreError) as error:
+    except (ExtractError, StoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: what was committed is kept; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -131,7 +136,7 @@ def _size(flag: str, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     rows, _, columns = text.partition("x")
-    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
         raise typer.BadParameter(f"got {text!r}, expected two positive numbers such as 16x16", param_hint=flag)
     return int(rows), int(columns)
 

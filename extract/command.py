@@ -59,7 +59,7 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         ),
     )
     dataset = make_dataset(arguments.dataset, arguments.root)
-    sites = tuple(site.name for site in family.sites()) if arguments.sites == ("all",) else arguments.sites
+    sites = tuple(site.name for site in family.sites()) if "all" in arguments.sites else arguments.sites
     request = Request(
         sites=sites,
         noise=arguments.noise,
@@ -71,6 +71,7 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         limit=arguments.limit,
         out=arguments.out,
     )
+    device = _device(arguments.device)
     plan = make_plan(family, dataset, request)
 
     from extract.engine import extract
@@ -78,8 +79,10 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
 
     progress = Progress(quiet=as_json)
     targets = write_targets(dataset, plan.clips, plan.table, plan.rows, progress)
-    features = extract(plan, _device(arguments.device), progress)
-    failed = targets.failed | features.failed
+    features = extract(plan, device, progress)
+    failed = targets.failed | {
+        clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
+    }
     summary = {
         "store": str(plan.path),
         "fingerprint": plan.recipe.fingerprint,
@@ -180,8 +183,8 @@ def _device(name: str) -> Any:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ExtractError(
             f"--device {name}: not usable here ({str(error).splitlines()[0]}). Choose cpu, cuda, cuda:1 or mps."
         ) from error

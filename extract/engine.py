@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from extract.outcome import Outcome
 from extract.progress import Progress
 from extract.provenance import provenance
 from extract.taps import listen
-from store import ArrayValueError, FeatureStore, StoreWriter, create, finalize
+from store import ArrayValueError, StoreWriter, create, finalize_if_stale
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -48,17 +48,17 @@ def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
         provenance=provenance(device),
     )
     pending = plan.pending()
-    outcome = Outcome(skipped=[row for row in plan.rows if row not in set(pending)])
+    outcome = Outcome(skipped=[row for row in plan.rows if row not in pending])
     if not pending:
+        finalize_if_stale(plan.path)
         return outcome
     log.info("loading %s", plan.family.model)
     backbone = plan.family.load(device, DTYPES[plan.request.dtype])
     with StoreWriter(plan.path) as writer, progress.bar(f"extract {plan.path.parent.name}", len(pending)) as advance:
-        for row, frames in _decoded(plan, pending, outcome):
+        for row, frames in _decoded(plan, list(pending), outcome, advance):
             clip = plan.clips[row]
             try:
-                features = clip_features(backbone, plan, clip, frames.to(device))
-                writer.put(row, features)
+                writer.put(row, clip_features(backbone, plan, clip, frames.to(device), pending[row]))
                 outcome.done.append(row)
             except (ExtractError, ArrayValueError) as error:
                 outcome.failed[clip.id] = str(error)
@@ -66,14 +66,15 @@ def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
             advance()
         writer.flush()
         outcome.bytes = writer.bytes_written
-    if not outcome.failed:
-        finalize(FeatureStore.open(plan.path))
+    finalize_if_stale(plan.path)
     return outcome
 
 
 @torch.inference_mode()
-def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor) -> dict[str, NDArray[Any]]:
-    """Features of one clip for all taps: tap name -> float32 (bank frame, y, x, channel).
+def clip_features(
+    backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor, taps: Sequence[Tap]
+) -> dict[str, NDArray[Any]]:
+    """Features of one clip: tap name -> float32 (bank frame, y, x, channel).
 
     The noise is seeded by the recipe's seed and the clip's id alone: neither order, batch nor rank changes a number.
     """
@@ -81,17 +82,17 @@ def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor) ->
     seed = plan.recipe.noise.seed if plan.recipe.noise else 0
     generator = torch.Generator().manual_seed(noise_seed(seed, clip.id))
     features: dict[str, NDArray[Any]] = {}
-    with listen(backbone.module, [tap.site for tap in plan.taps if tap.site.stage == "encode"], stop=False) as heard:
+    with listen(backbone.module, [tap.site for tap in taps if tap.site.stage == "encode"], stop=False) as heard:
         state = backbone.encode(frames, positions, generator)
-    for tap in plan.taps:
+    for tap in taps:
         if tap.site.stage == "encode":
             features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
-    for taps in _by_level(plan.taps):
-        parts: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in taps}
+    for at_level in _by_level(taps):
+        parts: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in at_level}
         for part in backbone.parts(state):
-            with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
-                backbone.forward(part, taps[0].level)
-            for tap in taps:
+            with listen(backbone.module, [tap.site for tap in at_level], stop=True) as heard:
+                backbone.forward(part, at_level[0].level)
+            for tap in at_level:
                 grid = backbone.grid(tap.site, heard.pop(tap.site.name), part)
                 parts[tap.name].append(_to_array(plan, tap, grid))
         features |= {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -140,7 +141,9 @@ def _by_level(taps: Sequence[Tap]) -> Iterator[list[Tap]]:
     yield from levels.values()
 
 
-def _decoded(plan: Plan, rows: Sequence[int], outcome: Outcome) -> Iterator[tuple[int, Tensor]]:
+def _decoded(
+    plan: Plan, rows: Sequence[int], outcome: Outcome, advance: Callable[[], None]
+) -> Iterator[tuple[int, Tensor]]:
     """Frames of every row, decoded one clip ahead in a thread. Clips that cannot be read go to `outcome.failed`."""
 
     def decode(row: int) -> Tensor:
@@ -159,5 +162,6 @@ def _decoded(plan: Plan, rows: Sequence[int], outcome: Outcome) -> Iterator[tupl
             except ExtractError as error:
                 outcome.failed[plan.clips[row].id] = str(error)
                 log.error("clip %s failed: %s", plan.clips[row].id, error)
+                advance()
                 continue
             yield row, frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from extract.backbones.base import Family, NoiseLevel, Site
 from extract.datasets.base import Clip, Dataset
+from extract.digest import digest_text
 from extract.errors import ExtractError, UnknownNameError
 from extract.suggest import did_you_mean
 from store import (
@@ -25,7 +27,9 @@ from store import (
     StorageRecipe,
     clips_digest,
     place,
+    root,
 )
+from store.layout import RECIPE
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,11 @@ class Plan:
         """Rows asked for by `--split` and `--limit`."""
         return select_rows(self.table, self.request.split, self.request.limit)
 
-    def pending(self) -> list[int]:
-        """Rows asked for that no commit covers yet for every tap."""
-        if not self.path.exists():
-            return self.rows
-        committed = FeatureStore.open(self.path).committed
-        names = {tap.name for tap in self.taps}
-        return [row for row in self.rows if not names <= committed.get(row, {}).keys()]
+    def pending(self) -> dict[int, list[Tap]]:
+        """Rows asked for that lack taps, with the taps that no commit covers yet."""
+        committed = FeatureStore.open(self.path).committed if (self.path / RECIPE).exists() else {}
+        missing = {row: [tap for tap in self.taps if tap.name not in committed.get(row, {})] for row in self.rows}
+        return {row: taps for row, taps in missing.items() if taps}
 
     def specs(self) -> list[ArraySpec]:
         """One array per tap."""
@@ -121,12 +123,12 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
     table = clip_table(clips)
     if not select_rows(table, request.split, request.limit):
         splits = sorted({clip.split for clip in table})
+        what = "data set" if request.split is None else f"split {request.split!r} of"
         raise ExtractError(
-            f"split {request.split!r} of {dataset.name}: no clip to extract (limit {request.limit}). "
+            f"{what} {dataset.name}: no clip to extract. "
             f"The data set has {len(table)} clips in splits {', '.join(splits) or 'none'}."
         )
     weights = family.weights()
-    sees_noise = any(tap.level is not None for tap in taps)
     recipe = Recipe(
         kind="features",
         dataset=dataset_recipe(dataset, table),
@@ -143,11 +145,12 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
             settings=dict(family.settings()),
         ),
         preprocessing=family.preprocessing().model_dump(mode="json"),
-        noise=NoiseRecipe(seed=request.seed) if sees_noise else None,
+        noise=NoiseRecipe(seed=request.seed) if family.default_noise else None,
         storage=StorageRecipe(dtype=request.store_dtype, grid=request.grid),
     )
-    name = request.out or (family.model if family.options.untrained is None else f"{family.model}-untrained")
-    return Plan(family, dataset, request, taps, clips, table, recipe, place(name) / dataset.name)
+    name = family.model if family.options.untrained is None else f"{family.model}-untrained"
+    folder = place(request.out) if request.out else root() / name
+    return Plan(family, dataset, request, taps, clips, table, recipe, folder / dataset.name)
 
 
 def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> list[Tap]:
@@ -184,8 +187,16 @@ def clip_table(clips: Sequence[Clip]) -> list[ClipRow]:
 
 
 def dataset_recipe(dataset: Dataset, table: Sequence[ClipRow]) -> DatasetRecipe:
-    """Identity of the data."""
-    return DatasetRecipe(name=dataset.name, version=dataset.version, digest=clips_digest(table))
+    """Identity of the data: the clips, the classes, and whatever else the data set says of how it is read."""
+    facts = {
+        "clips": clips_digest(table),
+        "classes": [[each.name, each.kind] for each in dataset.classes],
+        "image_size": list(dataset.image_size),
+        **dataset.facts(),
+    }
+    return DatasetRecipe(
+        name=dataset.name, version=dataset.version, digest=digest_text(json.dumps(facts, sort_keys=True))
+    )
 
 
 def select_rows(table: Sequence[ClipRow], split: str | None, limit: int | None) -> list[int]:

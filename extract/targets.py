@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from extract.datasets.base import Clip, Dataset, Targets
 from extract.errors import DataError, ExtractError
 from extract.outcome import Outcome
-from extract.plan import bank_coordinate, dataset_recipe
+from extract.plan import bank_coordinate, bank_length, dataset_recipe
 from extract.progress import Progress
 from extract.provenance import provenance
 from store import (
@@ -25,12 +25,16 @@ from store import (
     StorageRecipe,
     StoreWriter,
     create,
-    finalize,
-    place,
+    finalize_if_stale,
+    root,
 )
-from store.layout import TARGETS
+from store.commits import Committed
+from store.layout import RECIPE, TARGETS
 
 log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raise it when a change of this file changes a target: it is part of the recipe."""
 
 _DIMS = {
     "rgb": ("frame", "y", "x", "rgb"),
@@ -53,7 +57,7 @@ _UNITS = {
 
 def targets_path(dataset: Dataset) -> Path:
     """Where the targets of a data set are."""
-    return place(TARGETS) / dataset.name
+    return root() / TARGETS / dataset.name
 
 
 def write_targets(
@@ -64,7 +68,10 @@ def write_targets(
     A clip whose labels cannot be read is listed in the outcome, and the rest goes on.
     """
     path = targets_path(dataset)
-    committed = FeatureStore.open(path).committed if path.exists() else {}
+    committed: Committed = {}
+    if (path / RECIPE).exists():
+        _create(path, dataset, table, [])  # refuses targets that were made from other data
+        committed = FeatureStore.open(path).committed
     outcome = Outcome(skipped=[row for row in rows if row in committed])
     pending = [row for row in rows if row not in committed]
     writer: StoreWriter | None = None
@@ -91,8 +98,8 @@ def write_targets(
             if writer is not None:
                 writer.close()
                 outcome.bytes = writer.bytes_written
-    if outcome.done and not outcome.failed:
-        finalize(FeatureStore.open(path))
+    if outcome.done or outcome.skipped:
+        finalize_if_stale(path)
     return outcome
 
 
@@ -111,14 +118,24 @@ def target_arrays(targets: Targets, n_classes: int) -> dict[str, NDArray[Any]]:
 
 
 def _open(path: Path, dataset: Dataset, table: Sequence[ClipRow], arrays: dict[str, NDArray[Any]]) -> StoreWriter:
-    longest = max(len(clip.bank) for clip in table)
+    longest = bank_length(table)
     specs = []
     for name, values in arrays.items():
         dims = _DIMS[name]
         shape = (longest, *values.shape[1:]) if dims[0] == "frame" else values.shape
         attrs = {"description": _UNITS[name]} if name in _UNITS else {}
         specs.append(ArraySpec(name, shape, str(values.dtype), dims, attrs, compressed=True))
-    recipe = Recipe(kind="targets", dataset=dataset_recipe(dataset, table), storage=StorageRecipe(dtype="labels"))
+    _create(path, dataset, table, specs)
+    return StoreWriter(path)
+
+
+def _create(path: Path, dataset: Dataset, table: Sequence[ClipRow], specs: Sequence[ArraySpec]) -> None:
+    recipe = Recipe(
+        kind="targets",
+        dataset=dataset_recipe(dataset, table),
+        preprocessing={"version": VERSION},
+        storage=StorageRecipe(dtype="labels"),
+    )
     create(
         path,
         recipe,
@@ -132,4 +149,3 @@ def _open(path: Path, dataset: Dataset, table: Sequence[ClipRow], arrays: dict[s
         coordinates=bank_coordinate(table),
         provenance=provenance(),
     )
-    return StoreWriter(path)

@@ -33,7 +33,7 @@ class TrainConfig(BaseModel):
     head: str = "linear"
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = (LEARNING_RATE,)
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    epochs: Annotated[int, Field(ge=1)] = 20
+    epochs: Annotated[int, Field(ge=1)] = 40
     batch_clips: Annotated[int, Field(ge=1)] = 4
     views: Annotated[int, Field(ge=2)] = 4
     pixels: Annotated[int, Field(ge=8)] = 512

@@ -66,7 +66,8 @@ def open_inputs(features: str, targets: str | None, dataset: str | None) -> tupl
     except StoreError as error:
         raise TargetsError(
             f"no targets for {opened.name} at {reference}: {error} "
-            f"Write them with `python -m extract targets --dataset {name}`, or name a store with --targets."
+            f"Any extraction writes them: `python -m extract --model position --dataset {name}`. "
+            "Or name a store with --targets."
         ) from error
     if labels.recipe.backbone is not None:
         raise TargetsError(f"{labels.path}: holds features, not targets. Name a store such as store/targets/{name}.")
@@ -105,7 +106,7 @@ def align(
         if other is None or other.row not in held:
             raise TargetsError(
                 f"{targets.name}: clip {clip.id} of {features.name} has no targets. "
-                f"Finish them with `python -m extract targets --dataset {targets.recipe.dataset.name}`."
+                f"Finish them with `python -m extract --model … --dataset {targets.recipe.dataset.name}`."
             )
         if _identity(clip) != _identity(other):
             raise TargetsError(
@@ -128,7 +129,7 @@ def label_space(targets: FeatureStore) -> LabelSpace:
     if len(sizes) != 1:
         raise TargetsError(
             f"{targets.name}: expected images (rgb, depth, instance) of one size, got {sorted(sizes) or 'none'}. "
-            "Write the targets again with `python -m extract targets`."
+            "Write the targets again: remove their store and run `python -m extract`."
         )
     height, width = sizes.pop()
     classes = targets.attrs.get("classes", [])

@@ -37,7 +37,7 @@ def train(
         typer.Option(min=1e-8, help=f"Repeatable; the best is chosen on val. Default: {LEARNING_RATE}."),
     ] = None,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.01,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each training clip is seen.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each training clip is seen.")] = 40,
     batch_clips: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     views: Annotated[int, typer.Option(min=2, help="Frames of a clip per sample and evaluation window.")] = 4,
     pixels: Annotated[int, typer.Option(min=8, help="Pixels per clip and step in dense tasks.")] = 512,
@@ -60,7 +60,7 @@ def train(
         tasks=tuple(tasks),
         taps=tuple(tap.name for tap in chosen),
         head=head,
-        learning_rates=tuple(dict.fromkeys(learning_rate or [LEARNING_RATE])),
+        learning_rates=tuple(dict.fromkeys(float(f"{rate:g}") for rate in learning_rate or [LEARNING_RATE])),
         weight_decay=weight_decay,
         epochs=epochs,
         batch_clips=batch_clips,
@@ -131,9 +131,12 @@ def main() -> None:
 
     try:
         app()
-    except (ProbesError, StoreError, EvaluateError) as error:
+    except (ProbesError, StoreError, EvaluateError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: no run was written; run the same command again", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

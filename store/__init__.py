@@ -20,7 +20,7 @@ from store.errors import (
     UnknownArrayError,
 )
 from store.feature_store import FeatureStore
-from store.finalize import finalize
+from store.finalize import finalize, finalize_if_stale
 from store.layout import find_stores, place, resolve, root
 from store.recipe import BackboneRecipe, DatasetRecipe, NoiseRecipe, Recipe, StorageRecipe, differences
 from store.writer import StoreWriter
@@ -50,6 +50,7 @@ __all__ = [
     "create",
     "differences",
     "finalize",
+    "finalize_if_stale",
     "find_stores",
     "place",
     "resolve",

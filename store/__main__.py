@@ -25,14 +25,26 @@ def list_stores(as_json: Json = False) -> None:
     from store.feature_store import FeatureStore
     from store.layout import find_stores, root
 
-    rows = [_summary(FeatureStore.open(path)) for path in find_stores()]
+    rows, broken = [], []
+    for path in find_stores():
+        try:
+            rows.append(_summary(FeatureStore.open(path)))
+        except (StoreError, OSError) as error:
+            broken.append(f"error: {error}")
     if as_json:
         print(json.dumps(rows, indent=1))
-        return
+    else:
+        _print_stores(rows, str(root()))
+    if broken:
+        print("\n".join(broken), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _print_stores(rows: list[dict[str, Any]], where: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Feature stores in {root()}", title_justify="left")
+    table = Table(title=f"Feature stores in {where}", title_justify="left")
     for column in ("store", "clips", "arrays", "size", "age", "fingerprint"):
         table.add_column(column, justify="right" if column in ("clips", "arrays", "size", "age") else "left")
     for row in rows:
@@ -134,7 +146,7 @@ def main() -> None:
     """Run the command line; known errors become one message and exit status 1."""
     try:
         app()
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -66,7 +66,11 @@ def _create_new(
 ) -> None:
     import zarr
 
+    if layout.path.exists() and not layout.path.is_dir():
+        raise FormatError(f"{layout.path}: a file is in the way. Move it, or choose another --out.")
     if layout.path.exists() and any(layout.path.iterdir()):
+        if layout.recipe.exists():  # another process was first: join its store
+            return
         raise FormatError(
             f"{layout.path}: a folder that is no feature store (no recipe.json) is in the way. "
             "Move it, or choose another --out."

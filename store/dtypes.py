@@ -28,11 +28,9 @@ def to_physical(values: NDArray[Any], logical: str, where: str) -> NDArray[Any]:
     Raises `ArrayValueError` naming `where`, with the number of bad values and the remedy.
     """
     physical = physical_dtype(logical)
-    if logical not in FEATURE_DTYPES:
-        if values.dtype != physical:
-            raise ArrayValueError(f"{where}: got dtype {values.dtype}, the store keeps {physical}. Convert it first.")
-        return np.ascontiguousarray(values)
-    if values.dtype.kind != "f":
+    if logical not in FEATURE_DTYPES and values.dtype != physical:
+        raise ArrayValueError(f"{where}: got dtype {values.dtype}, the store keeps {physical}. Convert it first.")
+    if logical in FEATURE_DTYPES and values.dtype.kind != "f":
         raise ArrayValueError(f"{where}: got dtype {values.dtype}, expected floating-point features.")
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
@@ -40,6 +38,8 @@ def to_physical(values: NDArray[Any], logical: str, where: str) -> NDArray[Any]:
             f"{where}: {bad} of {values.size} values are NaN or infinite. Nothing was written for this clip. "
             "Run the backbone in a wider type (--dtype float32 or bfloat16) and look at the input frames."
         )
+    if logical not in FEATURE_DTYPES:
+        return np.ascontiguousarray(values)
     with np.errstate(over="ignore"):
         if logical == "bfloat16":
             cast = _bfloat16_bits(values.astype(np.float32, copy=False))

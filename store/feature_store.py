@@ -157,7 +157,11 @@ class FeatureStore:
         shape = (len(positions), *info.shape[2:]) if info.framed else info.shape[1:]
         path = shard_path(self.layout.group, array, row, len(info.shape))
         if not info.direct:
-            return self._read_with_zarr(info, row, positions, path, record.size)
+            values = self._read_with_zarr(info, row, positions, path, record.size)
+            if out is None:
+                return values
+            out[...] = values
+            return out
         buffer = np.empty(shape, info.physical) if out is None else out
         if buffer.shape != shape or buffer.dtype != info.physical or not buffer.flags.c_contiguous:
             raise ValueError(f"out: expected C-contiguous {shape} {info.physical}, got {buffer.shape} {buffer.dtype}")

@@ -17,7 +17,7 @@ PARTIAL = ".partial"
 
 
 def partial_name(path: Path) -> Path:
-    """A temporary sibling of `path` that no other writer uses and that `gc` recognises."""
+    """A temporary sibling of `path` that no other writer uses."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
 
 

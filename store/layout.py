@@ -64,16 +64,23 @@ def root() -> Path:
 
 
 def place(reference: str | Path) -> Path:
-    """Where a store of that name is or would be: a path if it exists or plainly is one, else a name under the root."""
+    """Where a reference leads: a path if it plainly is one or holds a store, else a name under the root."""
     text = str(reference)
     if text.startswith(_REMOTE):
         raise StoreNotFoundError(
             f"{text}: remote stores cannot be opened yet. Copy the store to this machine and give its path."
         )
     path = Path(text).expanduser()
-    if path.exists() or path.is_absolute() or text.startswith("."):
+    if path.is_absolute() or text.startswith(".") or (path / RECIPE).exists() or _inside(path):
         return path.absolute()
     return root() / (path.relative_to("store") if path.parts[:1] == ("store",) else path)
+
+
+def _inside(path: Path) -> list[str]:
+    """Names of the stores directly inside a folder. Drafts, whose names start with a dot, are none."""
+    if not path.is_dir():
+        return []
+    return sorted(child.name for child in path.iterdir() if child.name[0] != "." and (child / RECIPE).exists())
 
 
 def resolve(reference: str | Path, dataset: str | None = None) -> Path:
@@ -87,10 +94,14 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
     """
     path = place(reference)
     if (path / RECIPE).exists():
+        if dataset not in (None, path.name):
+            raise StoreNotFoundError(
+                f"{path}: is the store of {path.name!r}, not of {dataset!r}. Leave one of them out."
+            )
         return path
     if dataset is not None and (path / dataset / RECIPE).exists():
         return path / dataset
-    inside = sorted(child.name for child in path.iterdir() if (child / RECIPE).exists()) if path.is_dir() else []
+    inside = _inside(path)
     if dataset is None and len(inside) == 1:
         return path / inside[0]
     if inside:
@@ -108,7 +119,8 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
 def find_stores(base: Path | None = None) -> Iterator[Path]:
     """All stores below the root, sorted: folders `<name>/<dataset>` or `<name>` that hold a recipe."""
     base = base or root()
-    yield from sorted(recipe.parent for pattern in (f"*/{RECIPE}", f"*/*/{RECIPE}") for recipe in base.glob(pattern))
+    for pattern in (f"[!.]*/{RECIPE}", f"[!.]*/[!.]*/{RECIPE}"):
+        yield from sorted(recipe.parent for recipe in base.glob(pattern))
 
 
 def name_of(path: Path) -> str:

@@ -23,6 +23,8 @@ from store.errors import CorruptShardError, MissingClipError
 
 ABSENT = 2**64 - 1
 _CRC_BYTES = 4
+_READ_BYTES = 1 << 30
+"""Most bytes of one `preadv`; Linux transfers at most 2 GiB, however long the buffers are."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def read_chunks(
     start = 0
     while start < len(positions):
         stop = start + 1
-        while stop < len(positions) and stop - start < 512 and _adjacent(index, positions[stop - 1], positions[stop]):
+        room = _READ_BYTES // max(1, targets[start].nbytes + _CRC_BYTES)
+        most = min(len(positions), start + min(512, max(1, room)))
+        while stop < most and _adjacent(index, positions[stop - 1], positions[stop]):
             stop += 1
         if int(index[positions[start], 0]) == ABSENT:
             raise MissingClipError(f"{path}: frame {positions[start]} was never written.")

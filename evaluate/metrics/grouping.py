@@ -19,8 +19,10 @@ from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_mea
 
 COMPONENTS = 8
 """Principal components that are clustered."""
+GRID = 16
+"""Cells along either side of a view that are clustered, whatever grid the embeddings came on."""
 MIN_CLUSTER = 0.05
-"""Smallest cluster, in areas of one image over all views of the window: the same thing on coarse and on fine grids."""
+"""Smallest cluster, in areas of one image over all views of the window."""
 MIN_DENSITY = 0.01
 """Neighbours that make a point dense, in the same unit."""
 VISIBLE = 0.001
@@ -48,22 +50,50 @@ def principal_components(rows: Float[np.ndarray, "row d"], count: int) -> Float[
     return coordinates
 
 
-def cluster(embeddings: Float[np.ndarray, "view gy gx d"]) -> Int[np.ndarray, "view gy gx"]:
-    """Return cluster ids 0, 1, ... of the cells of one window, -1 for cells that belong to none.
+def cluster(embeddings: Float[np.ndarray, "view gy gx d"]) -> Int[np.ndarray, "view side side"]:
+    """Return cluster ids 0, 1, ... of one window on the common grid (`GRID`), -1 for cells that belong to none.
 
-    Principal components, then HDBSCAN (Campello et al. 2013) with Euclidean distance and excess-of-mass selection.
+    Resampling to that grid, principal components, then HDBSCAN (Campello et al. 2013) with Euclidean distance and
+    excess-of-mass selection.
     """
     from sklearn.cluster import HDBSCAN
 
+    embeddings = resample(embeddings)
     *shape, _ = embeddings.shape
     cells = shape[1] * shape[2]
     density = max(2, round(MIN_DENSITY * cells))
     size = max(2, round(MIN_CLUSTER * cells))
     rows = principal_components(embeddings.reshape(-1, embeddings.shape[-1]), COMPONENTS)
-    if len(rows) <= max(density, size):
-        raise InputError(f"a window of {len(rows)} cells is too small to be clustered; use more views or a finer grid")
     labels = HDBSCAN(min_cluster_size=size, min_samples=density, algorithm="kd_tree", copy=True).fit(rows).labels_
     return np.asarray(labels, np.int64).reshape(shape)
+
+
+def resample(embeddings: Float[np.ndarray, "view gy gx d"], side: int = GRID) -> Float[np.ndarray, "view side side d"]:
+    """Return embeddings on a grid of `side` x `side` cells, as unit vectors.
+
+    Density-based clusters depend on how many cells there are and how much each was averaged, so taps are comparable
+    only on one grid. Finer grids are averaged over the area of each new cell, coarser ones interpolated linearly
+    between cell centres.
+    """
+    for axis in (1, 2):
+        weights = _resampling(embeddings.shape[axis], side)
+        embeddings = np.moveaxis(np.tensordot(weights, embeddings, axes=(1, axis)), 0, axis)
+    length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    unit: NDArray[np.float64] = embeddings / np.maximum(length, 1e-12)
+    return unit
+
+
+def _resampling(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the weights of `old` cells in each of `new` cells along one axis."""
+    if old <= new:
+        centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        hats: NDArray[np.float64] = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)))
+        return hats
+    edges = np.arange(new + 1) * old / new
+    low, high = edges[:-1, None], edges[1:, None]
+    overlap = np.minimum(high, np.arange(old) + 1) - np.maximum(low, np.arange(old))
+    weights: NDArray[np.float64] = np.maximum(overlap, 0) * new / old
+    return weights
 
 
 def upsample_nearest(labels: Int[np.ndarray, "view gy gx"], size: tuple[int, int]) -> Int[np.ndarray, "view y x"]:

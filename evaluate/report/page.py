@@ -13,7 +13,7 @@ from evaluate.records import Run
 from evaluate.report.clouds import Cloud, cloud
 from evaluate.report.pictures import Panels, panels
 from evaluate.schema import Example
-from evaluate.sentences import headline, notes, signed, with_interval
+from evaluate.sentences import beaten, headline, notes, signed, with_interval
 from evaluate.statistics import Interval
 from evaluate.table import Axis, ModelResult, TapResult
 
@@ -58,6 +58,8 @@ class Section:
     axis: Axis
     metric: MetricInfo
     headline: str
+    beaten: str
+    """By which controls the leader is beaten; empty if by none."""
     leader: str
     tap: str
     value: str
@@ -110,7 +112,7 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
         "controls": sorted({run.info.model for run in runs if run.info.kind == "control"}),
         "notes": notes(axes),
         "versions": _versions(runs),
-        "finished": max(run.info.created for run in runs),
+        "started": max(run.info.created for run in runs),
         "level": "95\N{NO-BREAK SPACE}%",
     }
 
@@ -125,6 +127,7 @@ def _section(axis: Axis, axes: Sequence[Axis], colours: dict[str, str]) -> Secti
         axis=axis,
         metric=metric,
         headline=headline(axis),
+        beaten=beaten(axis),
         leader=axis.leader.label,
         tap=axis.leader.best.probe.tap,
         value=metric.format(best.value),
@@ -160,9 +163,8 @@ def _bars(axis: Axis, metric: MetricInfo, colours: dict[str, str]) -> list[Bar]:
 
 
 def _difference(axis: Axis, model: ModelResult, metric: MetricInfo) -> str:
-    control = axis.control(model)
-    difference = axis.difference(model.best, control.best) if control else None
-    return f"{signed(metric, difference)} against {control.label}" if control and difference else ""
+    found = [(rival, axis.difference(model.best, rival.best)) for rival in axis.rivals(model)]
+    return "; ".join(f"{signed(metric, difference)} against {rival.label}" for rival, difference in found if difference)
 
 
 def _examples(axis: Axis) -> list[Shown]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from evaluate.metrics.grouping import match
 from evaluate.schema import Example
 
-# Hues of Okabe & Ito, then lighter and darker ones of the same, so that neighbours in a legend differ in lightness too.
+# Hues of Okabe & Ito; where more are needed, darker and lighter ones of the same.
 _HUES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
-_TINTS = (1.0, 0.6, 1.45)
+_DARKEST, _LIGHTEST = -0.65, 0.75
 _NOTHING = (196, 196, 200)
 _WRONG = (40, 42, 48)
 MAX_ERROR = 0.5
@@ -99,7 +99,7 @@ def _instances(
 ) -> Panels:
     """Clusters take the colour of the instance they are matched to; those matched to nothing are shades of grey."""
     instances = [int(k) for k in np.unique(truth) if k > 0]
-    colours = {k: _colour(index) for index, k in enumerate(instances)}
+    colours = dict(zip(instances, _distinct(len(instances)), strict=True))
     pairs = match(guess.astype(np.int64) - 1, truth)
     matched = {cluster + 1: colours[instance] for instance, cluster in pairs.items()}
     rest = [int(k) for k in np.unique(guess) if k > 0 and int(k) not in matched]
@@ -125,8 +125,8 @@ def _segmentation(
     guess: Integer[np.ndarray, "view y x"],
     classes: Sequence[str],
 ) -> Panels:
-    colours = {k: _colour(k - 1) for k in range(1, len(classes) + 1)}
     present = [int(k) for k in np.union1d(truth, guess) if 0 < k <= len(classes)]
+    colours = dict(zip(present, _distinct(len(present)), strict=True))
     right = np.where(truth == 0, 0, np.where(truth == guess, 1, 2))
     return Panels(
         [
@@ -175,10 +175,18 @@ def _gradient(name: str) -> str:
     return f"linear-gradient(to right, {', '.join(to_hex(colormaps[name](t)) for t in np.linspace(0, 1, 9))})"
 
 
-def _colour(index: int) -> tuple[int, int, int]:
-    hue, tint = _HUES[index % len(_HUES)], _TINTS[index // len(_HUES) % len(_TINTS)]
-    channels = np.array([int(hue[k : k + 2], 16) for k in (1, 3, 5)]) * tint
-    red, green, blue = (int(channel) for channel in np.clip(channels + (40 if tint > 1 else 0), 0, 255))
+def _distinct(count: int) -> list[tuple[int, int, int]]:
+    """Return `count` different colours: every hue once, then the hues in as many tints as it takes."""
+    tints = max(-(-count // len(_HUES)) - 1, 0)
+    dark = [_DARKEST * (k + 1) / ((tints + 1) // 2) for k in range((tints + 1) // 2)]
+    light = [_LIGHTEST * (k + 1) / (tints // 2) for k in range(tints // 2)]
+    return [_tinted(hue, amount) for amount in (0.0, *dark, *light) for hue in _HUES][:count]
+
+
+def _tinted(hue: str, amount: float) -> tuple[int, int, int]:
+    """Mix a hue with black (amounts below zero) or white."""
+    end = 255 if amount > 0 else 0
+    red, green, blue = (round(c + abs(amount) * (end - c)) for c in (int(hue[k : k + 2], 16) for k in (1, 3, 5)))
     return red, green, blue
 
 

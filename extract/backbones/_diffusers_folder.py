@@ -89,14 +89,19 @@ def check_safetensors(path: Path) -> None:
         )
 
 
+def check_reference(text: str) -> None:
+    """Raise `WeightsError` unless `text` is a directory that exists, or can be a hub id (owner/name)."""
+    path = Path(text).expanduser()
+    if not path.is_dir() and (path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1):
+        raise WeightsError(f"checkpoint {text!r}: no such directory, and no hub id (owner/name). {LAYOUT}")
+
+
 def download(repository: str, revision: str | None, names: Sequence[str]) -> Path:
     """Folder of a hub snapshot that holds `names`, from the local cache or the network.
 
     Raises:
         WeightsError: it is neither cached nor can be fetched; says what to get and where to put it.
     """
-    if Path(repository).expanduser().is_absolute() or repository.startswith((".", "~")) or repository.count("/") != 1:
-        raise WeightsError(f"checkpoint {repository!r}: no such directory, and no hub id (owner/name). {LAYOUT}")
     from huggingface_hub import snapshot_download
 
     try:

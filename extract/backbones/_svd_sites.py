@@ -18,6 +18,18 @@ def vae_stride(vae: Mapping[str, Any]) -> int:
     return int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
+def native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) in pixels that the network was trained on: 9:16, with `sample_size` squared latents.
+
+    The published configuration names only the side of a square of the same area: 96 x 96 = 72 x 128 latents, which are
+    576 x 1024 pixels.
+    """
+    side, stride = int(unet["sample_size"]), 2 ** (len(vae["block_out_channels"]) - 1)
+    step = image_multiple(unet, vae)
+    height, width = (round(side * aspect * stride / step) * step for aspect in (3 / 4, 4 / 3))
+    return max(height, step), max(width, step)
+
+
 def image_multiple(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     """What height and width must be multiples of, so that every down-sampling of VAE and UNet is exact."""
     return int(vae_stride(vae) * 2 ** (len(unet["block_out_channels"]) - 1))

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from extract.backbones._diffusers_folder import check_pipeline, download, read_config, weight_files
-from extract.backbones._svd_sites import image_multiple, last_layers, svd_sites
+from extract.backbones._diffusers_folder import check_pipeline, check_reference, download, read_config, weight_files
+from extract.backbones._svd_sites import image_multiple, last_layers, native_size, svd_sites
 from extract.backbones._svd_windows import plan_windows
 from extract.backbones.base import Checkpoint, Family, NoiseLevel, Site, Weights, checkpoint_dir
 from extract.digest import digest_files, digest_text
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 PIPELINE = "StableVideoDiffusionPipeline"
-SIZE = (576, 1024)
 STEMS = {"image_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 CONFIG_FILES = {
     "unet": "unet/config.json",
@@ -89,6 +88,8 @@ class SVD(Family):
     def configs(self) -> dict[str, dict[str, Any]]:
         """Configuration of every component: of the local checkpoint if one is given, else as published."""
         root = checkpoint_dir(self.options) or CONFIGS / self.model
+        if self.options.checkpoint is not None:
+            check_reference(self.options.checkpoint)
         check_pipeline(root, PIPELINE)
         configs = {part: read_config(root, name) for part, name in CONFIG_FILES.items()}
         for part, keys in NEEDED_FACTS.items():
@@ -109,7 +110,7 @@ class SVD(Family):
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels. Raises `ExtractError` if the network cannot take the size asked for."""
-        size = self.options.size or SIZE
+        size = self.options.size or native_size(self.configs["unet"], self.configs["vae"])
         step = image_multiple(self.configs["unet"], self.configs["vae"])
         if any(side <= 0 or side % step for side in size):
             near = tuple(max(step, round(side / step) * step) for side in size)
@@ -180,10 +181,11 @@ class SVD(Family):
             return Weights(f"{self.model} untrained", None, digest_text(drawn))
         root = self._weights_root
         _, files = weight_files(root, STEMS)
-        local = checkpoint_dir(self.options)
-        if local is not None:
-            return Weights(local.resolve().name, self.options.revision, digest_files(root, files))
-        return Weights(self._hub_id, root.name, digest_files(root, files))  # a snapshot folder is named by its commit
+        facts = {part: _facts(config) for part, config in self.configs.items()}
+        digest = digest_text(json.dumps([digest_files(root, files), facts], sort_keys=True))
+        if checkpoint_dir(self.options) is not None:
+            return Weights("local", self.options.revision, digest)  # where it lies cannot change a number
+        return Weights(self._hub_id, root.name, digest)  # a snapshot folder is named by its commit
 
     def load(self, device: torch.device, dtype: torch.dtype) -> SVDBackbone:
         """UNet, image encoder and VAE encoder in evaluation mode. Raises `WeightsError` if they cannot be loaded."""

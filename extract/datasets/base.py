@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
@@ -119,6 +119,10 @@ class Dataset(ABC):
     @abstractmethod
     def clips(self) -> Sequence[Clip]:
         """All clips of all splits, in an order that never changes."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Further JSON values that change frames or labels (units, class maps). They enter the recipe."""
+        return {}
 
     def _find(self, root: Path | None) -> Path:
         """The directory to read. Raises `DatasetNotFoundError` with what to do if there is none."""

@@ -10,11 +10,11 @@ rooms.json                        name, version, image_size, depth_scale, classe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8, UInt16
@@ -112,6 +112,10 @@ class Rooms(Dataset):
                 raise DataError(
                     f"{path}: a {what} is listed twice: {max(names, key=names.count)!r}. Remedy: render anew."
                 )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Metres per unit of the depth pictures."""
+        return {"depth_scale": self.index.depth_scale}
 
     def clips(self) -> Sequence[RoomClip]:
         """One clip per room, as listed in rooms.json."""

@@ -14,11 +14,14 @@ from sklearn.metrics import adjusted_rand_score
 
 from evaluate.errors import InputError
 from evaluate.metrics.grouping import (
+    GRID,
+    _resampling,
     adjusted_rand,
     cluster,
     contingency,
     match,
     principal_components,
+    resample,
     score_window,
     upsample_nearest,
 )
@@ -59,7 +62,19 @@ def test_rand_index_is_that_of_sklearn(labels, instances):
 @settings(deadline=None)
 def test_names_of_clusters_do_not_matter(labels, instances, seed):
     order = np.concatenate([np.random.default_rng(seed).permutation(5), [-1]])
-    assert score_window(order[labels], instances) == pytest.approx(score_window(labels, instances))
+
+    def matched_iou(labels: np.ndarray) -> list[float]:
+        pairs = match(labels, instances).items()
+        return sorted(
+            ((instances == i) & (labels == c)).sum() / ((instances == i) | (labels == c)).sum() for i, c in pairs
+        )
+
+    # Equally good matchings are possible, and their IoU view by view may differ; their total may not.
+    assert sum(matched_iou(order[labels])) == pytest.approx(sum(matched_iou(labels)))
+    first, second = score_window(order[labels], instances), score_window(labels, instances)
+    assert (first is None) == (second is None)
+    if first and second:
+        assert (first.instances, first.ari) == (second.instances, pytest.approx(second.ari))
 
 
 def test_a_window_by_hand():
@@ -137,7 +152,8 @@ def test_codes_that_tell_things_apart_are_grouped_on_coarse_and_on_fine_grids(ce
         return protocol.reduce({name: np.asarray(value)[None] for name, value in row.items()})
 
     good = reduce(codes)
-    assert good["t_miou"] > 0.95
+    # Between the centres of coarse cells embeddings are interpolated, so borders are soft.
+    assert good["t_miou"] > (0.95 if cells == 16 else 0.5)
     assert good["t_sr"] == 1
     assert good["ari"] > 0.95
     noise = reduce(rng.normal(size=codes.shape))
@@ -150,10 +166,26 @@ def test_clustering_is_the_same_every_time():
     np.testing.assert_array_equal(cluster(embeddings), cluster(embeddings))
 
 
-def test_windows_too_small_to_cluster_and_values_that_are_not_finite_are_refused():
+@pytest.mark.parametrize("side", [4, 8, 16, 24, 32, 33])
+def test_resampling_keeps_constants_and_averages_or_interpolates(side: int):
+    rng = np.random.default_rng(4)
+    constant = np.broadcast_to([0.6, 0.8], (1, side, side, 2))
+    np.testing.assert_allclose(resample(constant), np.broadcast_to([0.6, 0.8], (1, GRID, GRID, 2)))
+    rows = _resampling(side, GRID)
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+    line = rng.normal(size=side)
+    if side % GRID == 0:
+        np.testing.assert_allclose(rows @ line, line.reshape(GRID, -1).mean(axis=1))
+    if side <= GRID:
+        centres = (np.arange(GRID) + 0.5) * side / GRID - 0.5
+        np.testing.assert_allclose(rows @ line, np.interp(centres, np.arange(side), line))
+    else:  # the mean of a function that is constant on old cells, over each new cell
+        fine = np.repeat(line, GRID)
+        np.testing.assert_allclose(rows @ line, fine.reshape(GRID, side).mean(axis=1))
+
+
+def test_values_that_are_not_finite_and_windows_that_do_not_fit_are_refused():
     protocol = get_protocol("grouping")
-    with pytest.raises(InputError, match="too small"):
-        cluster(np.zeros((1, 1, 2, 4)))
     with pytest.raises(InputError, match="NaN"):
         protocol.score_scene(
             {"embeddings": np.full((1, 1, 4, 4, 3), np.nan)}, {"instances": np.ones((1, 1, 8, 8), int)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.figures import palette
+from evaluate.figures import layer_curves, palette
 from evaluate.records import Example, Run, RunWriter
 from evaluate.report.clouds import cloud, unproject
 from evaluate.report.page import render
@@ -253,3 +253,20 @@ def test_examples_of_the_best_tap_come_first(tmp_path: Path):
     (other,) = {probe.tap for probe in info.probes} - {best}
     assert f"scene of-{best}" in html
     assert f"scene of-{other}" not in html
+
+
+def test_many_classes_have_as_many_colours():
+    classes = np.arange(1, 41, dtype=np.uint8).reshape(1, 5, 8)
+    arrays = {"rgb": np.zeros((1, 5, 8, 3), np.uint8), "classes": classes, "classes_pred": classes}
+    shown = panels(Example("segmentation", "s", "test", "p", [0], arrays), [f"c{k}" for k in range(60)])
+    assert shown is not None
+    assert len(shown.legend) == len({key.colour for key in shown.legend}) == 42
+
+
+def test_noise_levels_of_one_site_are_named(tmp_path: Path):
+    info = run_info("v", model="v", kind="vgm", tasks=("depth",), taps=("mid@t5", "mid@t20", "mid@t100"))
+    info = info.model_copy(update={"probes": [probe.model_copy(update={"depth": 3}) for probe in info.probes]})
+    run = Run.open(write_run(tmp_path / "v", info, scenes=(1, 2), size=24))
+    (axis,) = build([run], resamples=20)
+    words = re.findall(r"<text[^>]*>([^<]+)</text>", layer_curves(axis, palette([axis])))
+    assert [word for word in words if re.fullmatch(r"t\d+", word)] == ["t5", "t20", "t100"]

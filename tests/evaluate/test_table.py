@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from evaluate.errors import InputError, MixedProtocolsError, RunNotFoundError
 from evaluate.export import rows
 from evaluate.records import Run, RunInfo, RunWriter
-from evaluate.sentences import headline, notes
-from evaluate.table import Axis, build, find_runs
+from evaluate.sentences import beaten, headline, notes
+from evaluate.table import Axis, build, find_runs, tap_order
+from evaluate.terminal import show
 from tests.evaluate.imagined_runs import run_info, write_run
 
 
@@ -82,7 +85,7 @@ def test_the_twin_is_found_and_the_difference_is_paired(net: Run, twin: Run):
     assert difference.value == pytest.approx(0.7 - 0.9)
     assert -0.5 < difference.low < -0.4
     assert 0 < difference.high < 0.2
-    assert "its untrained twin 0.900" in headline(axis)
+    assert "its untrained twin does worse (0.900" in headline(axis)
     assert "not clear of zero" in headline(axis)
 
 
@@ -111,6 +114,7 @@ def test_runs_on_other_test_scenes_are_compared_on_the_common_ones(net: Run, tmp
     [
         ({"targets_fingerprint": "other"}, "different targets"),
         ({"classes": {"points": ["a"]}}, "different classes"),
+        ({"config": {"views": 8}}, "different numbers of views"),
     ],
 )
 def test_what_was_measured_otherwise_is_never_in_one_column(net: Run, tmp_path: Path, changes: dict, said: str):
@@ -178,3 +182,33 @@ def test_less_error_leads(tmp_path: Path):
         for name, error in (("good", 0.05), ("bad", 0.9))
     )
     assert _axis(bad, good).leader.label == "good"
+
+
+def test_a_headline_says_when_a_control_beats_the_trained_model(net: Run, twin: Run, tmp_path: Path):
+    info = run_info("position", model="position", kind="control", tasks=("points",), taps=("fourier",))
+    position = _write(tmp_path, info, {"fourier": ([0.3], [0.3, 0.4, 0.35])})
+    axis = _axis(net, twin, position)
+    said = headline(axis)
+    assert "the control position does better (0.350" in said
+    assert said.index("the control position") < said.index("its untrained twin does worse")
+    assert beaten(axis) == "Beaten by the control position."
+    assert beaten(_axis(net, twin)) == ""
+    assert any("rests on 1 to 2 val scenes" in note for note in notes([axis]))
+
+
+def test_noise_levels_are_sorted_by_their_number():
+    taps = ("a@t100", "a@t5", "a@t20", "a@sigma6", "a@sigma0.4", "a")
+    probes = [p.model_copy(update={"depth": 0}) for p in run_info(tasks=("points",), taps=taps).probes]
+    ordered = [probe.tap for probe in sorted(probes, key=tap_order)]
+    assert ordered == ["a", "a@sigma0.4", "a@t5", "a@sigma6", "a@t20", "a@t100"]
+
+
+def test_runs_of_one_name_are_told_apart_by_path(tmp_path: Path):
+    info = run_info("net", tasks=("points",), taps=("blocks.0",))
+    runs = [_write(tmp_path / side, info, {"blocks.0": ([1.0], [1.0])}) for side in ("one", "two")]
+    axis = _axis(*runs)
+    assert {model.label for model in axis.models} == {f"net-a [{run.path}]" for run in runs}
+    console = Console(record=True, width=400, file=StringIO())
+    show([axis], console)
+    text = console.export_text()
+    assert all(str(run.path) in text for run in runs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from extract.backbones.base import Options
 from extract.engine import clip_features, extract, noise_seed, pool
@@ -55,7 +57,7 @@ def test_a_clip_is_encoded_once_and_the_forward_stops_early(rooms: Path) -> None
     plan = plan_for(rooms, sites=["blocks.0", "blocks.1"], noise=["sigma=1", "sigma=2", "sigma=3"])
     backbone = ToyBackbone(plan.family, 1.0)  # type: ignore[arg-type]
     clip = plan.clips[0]
-    clip_features(backbone, plan, clip, torch.from_numpy(clip.frames(clip.bank)))
+    clip_features(backbone, plan, clip, torch.from_numpy(clip.frames(clip.bank)), plan.taps)
     assert backbone.encodes == 1
     assert backbone.module.calls == [0, 1] * 3
 
@@ -126,10 +128,13 @@ def test_a_deleted_clip_alone_is_redone_bit_for_bit(rooms: Path) -> None:
         assert (path.stat().st_mtime_ns == written) == (path not in gone)
 
 
-def test_limit_and_more_sites_extend_the_store(rooms: Path) -> None:
+def test_limit_and_more_sites_extend_the_store(rooms: Path, store_root: Path) -> None:
     assert run(plan_for(rooms, sites=["blocks.0"], limit=2)).rows() == [0, 1]
     assert run(plan_for(rooms, sites=["blocks.0"])).rows() == [0, 1, 2, 3]
+    before = {path: path.stat().st_mtime_ns for path in store_root.rglob("c.*")}
     store = run(plan_for(rooms, sites=["blocks.0", "blocks.1"]))
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is rewritten
+    assert "blocks.1@sigma1" in zarr.open_group(str(store.path / "features.zarr"), mode="r")  # and it is announced
     assert store.rows(arrays=["blocks.0@sigma1", "blocks.1@sigma1"]) == [0, 1, 2, 3]
     with pytest.raises(RecipeMismatchError, match=r"storage\.dtype"):
         run(plan_for(rooms, store_dtype="float32"))
@@ -144,6 +149,24 @@ def test_bad_features_fail_their_clip_and_the_rest_goes_on(rooms: Path, model: s
     assert list(outcome.failed) == [plan.clips[1].id]
     assert message in outcome.failed[plan.clips[1].id]
     assert FeatureStore.open(plan.path).rows() == [0, 2, 3]
+
+
+def test_a_store_of_encoder_sites_can_be_extended_with_noise(rooms: Path) -> None:
+    run(plan_for(rooms, sites=["latent"]))
+    assert run(plan_for(rooms, sites=["latent", "blocks.0"], noise=["sigma=2"])).taps == ["latent", "blocks.0@sigma2"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth_scale", 0.002), ("version", "1.1"), ("classes", None)])
+def test_facts_that_change_labels_change_the_fingerprint(rooms: Path, name: str, value: object) -> None:
+    first = plan_for(rooms)
+    write_targets(first.dataset, first.clips, first.table, [0], Progress(quiet=True))
+    index = json.loads((rooms / "rooms.json").read_text())
+    index[name] = value if name != "classes" else [*index["classes"], {"name": "ghost", "kind": "thing"}]
+    (rooms / "rooms.json").write_text(json.dumps(index))
+    second = plan_for(rooms)
+    assert second.recipe.fingerprint != first.recipe.fingerprint
+    with pytest.raises(RecipeMismatchError, match="dataset"):
+        write_targets(second.dataset, second.clips, second.table, [0], Progress(quiet=True))
 
 
 def test_an_unreadable_frame_fails_its_clip_and_is_refilled_later(rooms: Path) -> None:
@@ -179,8 +202,6 @@ def test_pooling_is_the_mean_and_never_enlarges(rooms: Path) -> None:
 
 
 def test_coordinates_tell_which_frames_a_row_covers(rooms: Path) -> None:
-    import zarr
-
     store = run(plan_for(rooms))
     group = zarr.open_group(str(store.path / "features.zarr"), mode="r")
     assert np.asarray(group["bank_frame"][0]).tolist() == [0, 1, 2]  # type: ignore[index]

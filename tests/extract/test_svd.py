@@ -155,6 +155,8 @@ def test_other_noise_is_not_understood(text: str) -> None:
 
 
 def test_sites_follow_the_checkpoint(folder: Path) -> None:
+    assert family(folder).size == (36, 64)
+    assert SVD("svd").size == SVD("svd-xt").size == (576, 1024)
     facts = family(folder, size=(64, 64))
     assert facts.num_frames == FRAMES
     assert facts.site("up_blocks.0").grid == (32, 32)
@@ -163,9 +165,14 @@ def test_sites_follow_the_checkpoint(folder: Path) -> None:
 
 def test_the_digest_is_of_the_content(folder: Path, tmp_path: Path) -> None:
     weights = family(folder).weights()
-    assert weights.id == "tiny"
     moved = folder.rename(tmp_path / "elsewhere")
-    assert family(moved).weights().digest == weights.digest
+    assert family(moved).weights() == weights
+    config = moved / "vae" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace("0.18215", "0.5"))
+    assert family(moved).weights().digest != weights.digest
+    config.write_text(text)
+    assert family(moved).weights() == weights
     path = moved / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

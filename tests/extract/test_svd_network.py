@@ -192,7 +192,7 @@ def test_windows_of_one_batch_do_not_touch(family: SVD, backbone: SVDBackbone, c
             noise=state.noise[w : w + 1],
         )
         for name, grid in features(backbone, alone).items():
-            torch.testing.assert_close(together[name][rows], grid, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(together[name][rows], grid, atol=1e-4, rtol=1e-3)
 
 
 def test_rows_are_the_frames_of_the_bank(family: SVD, backbone: SVDBackbone, clip: Tensor) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 FRAMES = 4
 STRIDE = 2
 UNET = {
-    "sample_size": 16,
+    "sample_size": 24,  # 36 x 64 pixels
     "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
     "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
     "block_out_channels": (32, 32),  # the least that its GroupNorm(32) allows

@@ -69,6 +69,13 @@ def test_verify_lists_all_and_drop_lets_extraction_refill(filled: Example) -> No
     assert list(verify(FeatureStore.open(filled.path), deep=True)) == []
 
 
+def test_verify_misses_nothing_that_a_store_needs(filled: Example) -> None:
+    (filled.path / "features.zarr" / "zarr.json").unlink()
+    assert [bad.path.name for bad in verify(FeatureStore.open(filled.path))] == ["zarr.json"]
+    shutil.rmtree(filled.path / "commits")
+    assert {bad.path.name for bad in verify(FeatureStore.open(filled.path))} == {"zarr.json", "commits"}
+
+
 def test_damaged_tables_are_refused(filled: Example) -> None:
     commit = next((filled.path / "commits").iterdir())
     commit.write_text("{}")

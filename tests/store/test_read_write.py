@@ -160,6 +160,18 @@ def test_wrong_shapes_and_types_are_refused(example: Example) -> None:
             writer.put(0, {"surprise": np.zeros(3)})
 
 
+def test_labels_must_be_finite_too() -> None:
+    with pytest.raises(ArrayValueError, match="1 of 2 values are NaN"):
+        to_physical(np.array([0.0, np.nan]), "float64", "pose")
+
+
+def test_an_out_buffer_is_filled_by_every_reader(filled: Example) -> None:
+    store = FeatureStore.open(filled.path)
+    out = np.zeros((2, 6, 6), np.uint16)
+    assert store.read("label", 0, [3, 1], out=out) is out
+    assert np.array_equal(out, store.read("label", 0)[[3, 1]])
+
+
 def test_bfloat16_rounds_to_nearest_even_and_refuses_overflow() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32)

@@ -123,7 +123,9 @@ def run(
             command += ["--device", device]
         print(f"\n[{number}/{len(steps)}] {shlex.join(command)}", flush=True)
         begun = time.monotonic()
-        if not _execute(command):
+        if command[2] == "evaluate" and _report_is_current(pipeline):
+            print(f"up to date: {pipeline.report}/report.html is newer than all its runs")
+        elif not _execute(command):
             raise typer.Exit(1)
         print(f"      {time.monotonic() - begun:.1f} s", flush=True)
     print(f"\npipeline {name} done in {time.monotonic() - start:.0f} s: open {pipeline.report}/report.html", flush=True)
@@ -173,6 +175,13 @@ def _execute(command: Sequence[str]) -> bool:
         return not app(arguments, standalone_mode=False)
     finally:
         sys.argv = argv
+
+
+def _report_is_current(pipeline: Pipeline) -> bool:
+    """Whether the report is there and was written after every run that it shows."""
+    report = Path(pipeline.report) / "report.html"
+    written = [Path(run) / "run.json" for run in _runs(pipeline)]
+    return report.exists() and all(run.exists() and run.stat().st_mtime < report.stat().st_mtime for run in written)
 
 
 def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:

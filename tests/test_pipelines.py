@@ -79,3 +79,20 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
         pipelines.choose(pipelines.load(pipelines.FILE), "dmeo")
     with pytest.raises(pipelines.PipelineError, match="cannot be read"):
         pipelines.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_report_is_current_if_it_is_newer_than_all_its_runs(tmp_path: Path) -> None:
+    import os
+
+    pipeline = pipelines.load(pipelines.FILE)["demo"]
+    runs = [Path("runs") / f"{step.store}-rooms" / "run.json" for step in pipeline.extract]
+    report = Path(pipeline.report) / "report.html"
+    for age, path in enumerate([*runs, report]):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        os.utime(path, (age, age))
+    assert pipelines._report_is_current(pipeline)
+    os.utime(runs[2], (99, 99))
+    assert not pipelines._report_is_current(pipeline)
+    runs[2].unlink()
+    assert not pipelines._report_is_current(pipeline)

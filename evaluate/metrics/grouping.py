@@ -72,8 +72,9 @@ def resample(embeddings: Float[np.ndarray, "view gy gx d"], side: int = GRID) ->
     """Return embeddings on a grid of `side` x `side` cells, as unit vectors.
 
     Density-based clusters depend on how many cells there are and how much each was averaged, so taps are comparable
-    only on one grid. Finer grids are averaged over the area of each new cell, coarser ones interpolated linearly
-    between cell centres.
+    only on one grid. Finer grids are averaged over the area of each new cell. Of coarser ones each new cell takes the
+    old cell that its centre lies in: a mixture of two would be an embedding that the probe never gave, and would be
+    taken for noise.
     """
     for axis in (1, 2):
         weights = _resampling(embeddings.shape[axis], side)
@@ -86,9 +87,9 @@ def resample(embeddings: Float[np.ndarray, "view gy gx d"], side: int = GRID) ->
 def _resampling(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """Return the weights of `old` cells in each of `new` cells along one axis."""
     if old <= new:
-        centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        hats: NDArray[np.float64] = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)))
-        return hats
+        nearest = ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        chosen: NDArray[np.float64] = np.eye(old)[nearest]
+        return chosen
     edges = np.arange(new + 1) * old / new
     low, high = edges[:-1, None], edges[1:, None]
     overlap = np.minimum(high, np.arange(old) + 1) - np.maximum(low, np.arange(old))

@@ -18,8 +18,8 @@ def load() -> Any:
     except ImportError as error:
         raise RoomError(
             f"rendering needs Blender as a Python module (bpy): {error}\n"
-            "  remedy: in an environment of its own (Python 3.11; bpy 4.5 needs numpy < 2, the project numpy 2):\n"
-            "          pip install 'bpy==4.5.*' pillow"
+            "  remedy: in an environment of its own (Python 3.11; bpy 4.5 needs numpy < 2):\n"
+            "          pip install 'bpy==4.5.*' pillow      (or the project's extra: pip install -e '.[render]')"
         ) from error
     return bpy
 

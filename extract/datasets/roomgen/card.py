@@ -91,7 +91,7 @@ To make it again (CPU only, some {seconds} s per frame on two cores; the same se
 pictures equal up to the last bits of floating point):
 
 ```
-python3.11 -m venv render                      # of its own: bpy needs numpy < 2, the project numpy 2
+python3.11 -m venv render                      # of its own, since bpy needs numpy < 2
 render/bin/pip install "bpy=={bpy}.*" pillow
 apt-get install sweethome3d-furniture          # 1.8; or --furniture PATH to BlendSwap-CC-0.sh3f
 render/bin/python -m extract.datasets.rooms_render make OUT --seed {seed}

@@ -54,7 +54,9 @@ def extract_features(
     ] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Type of the computation: float32, float16 or bfloat16.")] = "float32",
-    store_dtype: Annotated[str, typer.Option(help="Type on disk: float16, bfloat16 or float32.")] = "float16",
+    store_dtype: Annotated[
+        str, typer.Option(help="Type on disk: float16, bfloat16, float32, or int8-channel (half the bytes of float16).")
+    ] = "float16",
     out: Annotated[str | None, typer.Option(help="Name of the store (default: the model's name).")] = None,
     as_json: Json = False,
 ) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import ExtractError
-from extract.suggest import did_you_mean
 from store.dtypes import FEATURE_DTYPES
+from store.suggest import did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,12 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
     device = _device(arguments.device)
     plan = make_plan(family, dataset, request)
 
+    from extract.cached import explain_miss
     from extract.engine import extract
     from extract.targets import write_targets
 
+    for line in explain_miss(plan):
+        log.info("%s", line)
     progress = Progress(quiet=as_json)
     targets = write_targets(dataset, plan.clips, plan.table, plan.rows, progress)
     features = extract(plan, device, progress)

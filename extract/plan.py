@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +11,19 @@ import numpy as np
 
 from extract.backbones.base import Family, NoiseLevel, Site
 from extract.datasets.base import Clip, Dataset
-from extract.digest import digest_text
 from extract.errors import ExtractError, UnknownNameError
-from extract.suggest import did_you_mean
+from extract.identity import dataset_recipe, feature_recipe
 from store import (
     ArraySpec,
-    BackboneRecipe,
     ClipRow,
     Coordinate,
-    DatasetRecipe,
     FeatureStore,
-    NoiseRecipe,
     Recipe,
-    StorageRecipe,
-    clips_digest,
     place,
     root,
 )
-from store.layout import RECIPE
+from store.head import RECIPE
+from store.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -80,8 +74,10 @@ class Plan:
 
     def pending(self) -> dict[int, list[Tap]]:
         """Rows asked for that lack taps, with the taps that no commit covers yet."""
-        committed = FeatureStore.open(self.path).committed if (self.path / RECIPE).exists() else {}
-        missing = {row: [tap for tap in self.taps if tap.name not in committed.get(row, {})] for row in self.rows}
+        if not (self.path / RECIPE).exists():
+            return {row: list(self.taps) for row in self.rows}
+        committed = FeatureStore.open(self.path).committed
+        missing = {row: [tap for tap in self.taps if committed.record(row, tap.name) is None] for row in self.rows}
         return {row: taps for row, taps in missing.items() if taps}
 
     def specs(self) -> list[ArraySpec]:
@@ -128,25 +124,13 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
             f"{what} {dataset.name}: no clip to extract. "
             f"The data set has {len(table)} clips in splits {', '.join(splits) or 'none'}."
         )
-    weights = family.weights()
-    recipe = Recipe(
-        kind="features",
-        dataset=dataset_recipe(dataset, table),
-        backbone=BackboneRecipe(
-            family=family.name,
-            family_version=family.version,
-            model=family.model,
-            kind=family.kind,
-            checkpoint=weights.id,
-            revision=weights.revision,
-            digest=weights.digest,
-            untrained=family.options.untrained,
-            dtype=request.dtype,
-            settings=dict(family.settings()),
-        ),
-        preprocessing=family.preprocessing().model_dump(mode="json"),
-        noise=NoiseRecipe(seed=request.seed) if family.default_noise else None,
-        storage=StorageRecipe(dtype=request.store_dtype, grid=request.grid),
+    recipe = feature_recipe(
+        family,
+        dataset_recipe(dataset, table),
+        dtype=request.dtype,
+        noise_seed=request.seed,
+        store_dtype=request.store_dtype,
+        grid=request.grid,
     )
     name = family.model if family.options.untrained is None else f"{family.model}-untrained"
     folder = place(request.out) if request.out else root() / name
@@ -184,19 +168,6 @@ def clip_table(clips: Sequence[Clip]) -> list[ClipRow]:
         )
         for row, c in enumerate(clips)
     ]
-
-
-def dataset_recipe(dataset: Dataset, table: Sequence[ClipRow]) -> DatasetRecipe:
-    """Identity of the data: the clips, the classes, and whatever else the data set says of how it is read."""
-    facts = {
-        "clips": clips_digest(table),
-        "classes": [[each.name, each.kind] for each in dataset.classes],
-        "image_size": list(dataset.image_size),
-        **dataset.facts(),
-    }
-    return DatasetRecipe(
-        name=dataset.name, version=dataset.version, digest=digest_text(json.dumps(facts, sort_keys=True))
-    )
 
 
 def select_rows(table: Sequence[ClipRow], split: str | None, limit: int | None) -> list[int]:

@@ -17,7 +17,7 @@ from extract import backbones, datasets
 from extract.backbones.base import Family, Options
 from extract.datasets.base import Dataset
 from extract.errors import ExtractError, UnknownNameError
-from extract.suggest import did_you_mean
+from store.suggest import did_you_mean
 
 _Base = TypeVar("_Base")
 

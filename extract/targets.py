@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from extract.datasets.base import Clip, Dataset, Targets
 from extract.errors import DataError, ExtractError
+from extract.identity import dataset_recipe
 from extract.outcome import Outcome
-from extract.plan import bank_coordinate, bank_length, dataset_recipe
+from extract.plan import bank_coordinate, bank_length
 from extract.progress import Progress
 from extract.provenance import provenance
 from store import (
@@ -28,8 +29,9 @@ from store import (
     finalize_if_stale,
     root,
 )
-from store.commits import Committed
-from store.layout import RECIPE, TARGETS
+from store.head import RECIPE
+from store.layout import TARGETS
+from store.upkeep.describe import done
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,9 @@ _DIMS = {
     "cam_to_world": ("frame", "row", "column"),
     "intrinsics": ("frame", "row", "column"),
 }
-_UNITS = {
+_UNITS = {"depth": "m", "instance": "1", "class_pixels": "1"}
+"""As the CF conventions write them; arrays without one mix units, or have none."""
+_DESCRIPTIONS = {
     "depth": "planar z in metres, 0 = invalid",
     "instance": "instance id within the clip, 0 = nothing",
     "instance_class": "class id of each instance id, 0 = nothing",
@@ -68,10 +72,10 @@ def write_targets(
     A clip whose labels cannot be read is listed in the outcome, and the rest goes on.
     """
     path = targets_path(dataset)
-    committed: Committed = {}
+    committed: Container[int] = ()
     if (path / RECIPE).exists():
         _create(path, dataset, table, [])  # refuses targets that were made from other data
-        committed = FeatureStore.open(path).committed
+        committed = set(np.flatnonzero(done(FeatureStore.open(path))).tolist())
     outcome = Outcome(skipped=[row for row in rows if row in committed])
     pending = [row for row in rows if row not in committed]
     writer: StoreWriter | None = None
@@ -123,7 +127,8 @@ def _open(path: Path, dataset: Dataset, table: Sequence[ClipRow], arrays: dict[s
     for name, values in arrays.items():
         dims = _DIMS[name]
         shape = (longest, *values.shape[1:]) if dims[0] == "frame" else values.shape
-        attrs = {"description": _UNITS[name]} if name in _UNITS else {}
+        said = {"description": _DESCRIPTIONS.get(name), "units": _UNITS.get(name)}
+        attrs = {key: value for key, value in said.items() if value is not None}
         specs.append(ArraySpec(name, shape, str(values.dtype), dims, attrs, compressed=True))
     _create(path, dataset, table, specs)
     return StoreWriter(path)

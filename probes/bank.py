@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Num
 from torch import Tensor, nn
 
 from probes.config import ProbeSpec, TapSpec
@@ -19,6 +19,7 @@ from probes.sampling import GridMap, sample_cells
 from probes.seeding import seed_of
 from probes.standardise import Standardiser
 from probes.tasks.base import Task
+from store.reading.batch import dequantise
 
 WARMUP = 0.05
 BETAS = (0.9, 0.95)
@@ -72,9 +73,14 @@ class ProbeBank(L.LightningModule):
             for probe, head in zip(self.probes, self.heads, strict=True):
                 head.get_parameter("bias").copy_(priors[probe.task])
 
-    def grid(self, tap: str, features: Float[Tensor, "clip view y x channel"]) -> Grid:
-        """Standardise features of one tap, once for all probes that read it."""
-        return Grid(self.standardiser(tap)(features))
+    def grid(
+        self,
+        tap: str,
+        features: Num[Tensor, "clip view y x channel"],
+        scale: Float32[Tensor, "clip channel"] | None = None,
+    ) -> Grid:
+        """Standardise features of one tap, once for all probes that read it. With a scale, they are int8 * scale."""
+        return Grid(self.standardiser(tap)(features if scale is None else dequantise(features, scale)))
 
     def forward(self, index: int, grid: Grid) -> Tensor:
         """Raw outputs of one probe."""
@@ -83,7 +89,7 @@ class ProbeBank(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
         """Sum of the probes' losses on one batch."""
-        grids = {tap: self.grid(tap, features) for tap, features in batch.features.items()}
+        grids = {tap: self.grid(tap, features, batch.scales.get(tap)) for tap, features in batch.features.items()}
         losses = torch.stack([self._loss(i, probe, grids[probe.tap], batch) for i, probe in enumerate(self.probes)])
         self.losses = losses.detach()
         return losses.sum()

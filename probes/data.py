@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from queue import Queue
 from threading import Event, Thread
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from probes.config import TrainConfig
-from probes.errors import NonFiniteError, SplitError
+from probes.errors import SplitError
+from probes.features import finite_check
 from probes.inputs import TRAIN, Inputs
 from probes.labels import PixelPool
 from probes.seeding import generator
 from probes.tasks.base import Task
+from store.reading.ring import SLOTS, Ring
 
 Item = TypeVar("Item")
 PREFETCHED = 2
@@ -33,9 +36,16 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Features of some clips in some views, as stored, and the targets of every task. Leading axes: clip (, view)."""
+    """Some clips in some views. Leading axes: clip (, view).
+
+    Attributes:
+        features: tap -> features as they are stored.
+        scales: tap -> (clip, channel), for taps of type `int8-channel`; value = int8 * scale.
+        targets: task -> targets.
+    """
 
     features: dict[str, Tensor]
+    scales: dict[str, Tensor]
     targets: dict[str, dict[str, Tensor]]
 
 
@@ -67,23 +77,6 @@ def choose_frames(config: TrainConfig, sample: Sample, bank: int) -> Integer[np.
     """Random bank positions of one sample, in the order of time: depends on seed, epoch and row alone."""
     chosen = generator(config.seed, "views", sample.epoch, sample.row).choice(bank, size=config.views, replace=False)
     return np.sort(chosen)
-
-
-def read_features(
-    inputs: Inputs, tap: str, row: int, frames: Sequence[int] | None = None
-) -> Float[Tensor, "frame y x channel"]:
-    """Stored features of one clip, float16 or float32. Raises `NonFiniteError` with the clip's name."""
-    values = torch.from_numpy(inputs.features.read(tap, row, frames))
-    # One reduction is far cheaper than a mask; only if the sum is not finite (NaN, infinity, overflow) look closer.
-    if not torch.isfinite(values.sum(dtype=torch.float32)) and not torch.isfinite(values).all():
-        clip = inputs.clip(row)
-        bad = torch.nonzero(~torch.isfinite(values))[0].tolist()
-        raise NonFiniteError(
-            f"{inputs.features.name}: tap {tap}, clip {clip.id} (row {row}): NaN or infinity at (frame, y, x, "
-            f"channel) = {bad}. Check with `python -m store verify {inputs.features.name} --deep`, and extract "
-            "the tap again, with --store-dtype bfloat16 if its values are too large for float16."
-        )
-    return values
 
 
 class TargetPools:
@@ -119,13 +112,19 @@ class TargetPools:
 
 
 class TrainingStream:
-    """The batches of a run, in order, read ahead by one background thread.
+    """The batches of a run, in order; features are read and targets are drawn ahead, in background threads.
 
     Every random choice is seeded by what it is for, so a probe sees the same batches whatever is trained beside it.
+    **Features of a batch are valid until the next batch is asked for**, see `store.reading.ring.Ring`.
+
+    Args:
+        inputs: the stores.
+        tasks, config: what is trained.
+        pin: page-locked memory for features, for training on a CUDA device.
     """
 
-    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], config: TrainConfig) -> None:
-        self._inputs, self._tasks, self._config = inputs, tasks, config
+    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], config: TrainConfig, *, pin: bool = False) -> None:
+        self._inputs, self._tasks, self._config, self._pin = inputs, tasks, config, pin
         self.pools = TargetPools(inputs, tasks, config.seed)
         self._batches = schedule(inputs.rows[TRAIN], config)
 
@@ -133,27 +132,41 @@ class TrainingStream:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return prefetch(self.batch(samples) for samples in self._batches)
+        return self._read(self._batches, SLOTS)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Features and targets of some samples."""
-        frames = [choose_frames(self._config, sample, self._bank(sample)) for sample in samples]
-        features = {
-            tap: torch.stack(
-                [read_features(self._inputs, tap, s.row, f.tolist()) for s, f in zip(samples, frames, strict=True)]
-            )
-            for tap in self._config.taps
-        }
-        return Batch(features, {name: self._targets(name, samples, frames) for name in self._tasks})
+        """Features and targets of some samples, in memory of their own."""
+        return next(self._read([samples], slots=1))
 
     def prior(self, task: str) -> dict[str, Tensor]:
         """Targets of one sample of every training clip, to compute a task's prior from."""
         samples = [Sample(row, -1) for row in self._inputs.rows[TRAIN]]
-        frames = [choose_frames(self._config, sample, self._bank(sample)) for sample in samples]
-        return self._collate(task, samples, frames)
+        return self._collate(task, samples, self._frames(samples))
 
-    def _targets(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
-        return self._tasks[task].share(self._collate(task, samples, frames))
+    def _read(self, batches: Sequence[Sequence[Sample]], slots: int) -> Iterator[Batch]:
+        ring = Ring(
+            self._inputs.features,
+            self._config.taps,
+            clips=max(len(samples) for samples in batches),
+            frames=self._config.views,
+            slots=slots,
+            pin=self._pin,
+            check=finite_check(self._inputs),
+        )
+        requests = (
+            [(sample.row, frames.tolist()) for sample, frames in zip(samples, self._frames(samples), strict=True)]
+            for samples in batches
+        )
+        with closing(ring.read(requests)) as stored, closing(prefetch(map(self._targets, batches))) as targets:
+            for clips, labels in zip(stored, targets, strict=True):
+                yield Batch(clips.features, clips.scales, labels)
+
+    def _targets(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
+        frames = self._frames(samples)
+        return {name: task.share(self._collate(name, samples, frames)) for name, task in self._tasks.items()}
+
+    def _frames(self, samples: Sequence[Sample]) -> list[NDArray[Any]]:
+        return [choose_frames(self._config, sample, len(self._inputs.clip(sample.row).bank)) for sample in samples]
 
     def _collate(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
         config = self._config
@@ -168,11 +181,8 @@ class TrainingStream:
         ]
         return {name: torch.from_numpy(np.stack([entry[name] for entry in drawn])) for name in drawn[0]}
 
-    def _bank(self, sample: Sample) -> int:
-        return len(self._inputs.clip(sample.row).bank)
 
-
-def prefetch(items: Iterable[Item], ahead: int = PREFETCHED) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], ahead: int = PREFETCHED) -> Generator[Item, None, None]:
     """Yield the items in order while a thread prepares the next ones. Errors of the thread are raised here."""
     queue: Queue[tuple[Item | None, BaseException | None]] = Queue(ahead)
     stopped = Event()

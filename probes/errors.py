@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 
 class ProbesError(Exception):
     """Base of every error that `probes` raises for a user to read."""
@@ -32,13 +29,3 @@ class CheckpointError(ProbesError):
 
 class RunExistsError(ProbesError):
     """The place of the new run is taken by something that must not be replaced unasked."""
-
-
-def did_you_mean(what: str, got: str, known: Iterable[str]) -> str:
-    """Message for an unknown name: what it is, what was got, the nearest match, or what there is."""
-    names = sorted(known)
-    near = get_close_matches(got, names, n=3, cutoff=0.5)
-    if near:
-        return f"unknown {what} {got!r}. Did you mean {' or '.join(near)}?"
-    listing = ", ".join(names) if len(names) <= 24 else f"{', '.join(names[:24])}, … ({len(names)} in all)"
-    return f"unknown {what} {got!r}. Known: {listing or 'none'}"

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probes.errors import UnknownNameError, did_you_mean
+from probes.errors import UnknownNameError
+from store.suggest import did_you_mean
 
 Layout = Literal["cells", "views", "pairs"]
 """What a head speaks of: each cell; each view; view 0 and one other view."""

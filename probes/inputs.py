@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from probes.config import TapSpec
-from probes.errors import SplitError, TargetsError, UnknownNameError, did_you_mean
+from probes.errors import SplitError, TargetsError, UnknownNameError
 from probes.tasks import TASKS
+from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from probes.labels import ClipLabels, LabelSpace
@@ -48,21 +49,31 @@ class Inputs:
 
 
 def open_inputs(features: str, targets: str | None, dataset: str | None) -> tuple[FeatureStore, FeatureStore]:
-    """Open a feature store and the targets of its dataset.
+    """Open a feature store and the targets of its dataset, here or behind an address.
+
+    Without `targets`, those of `store/targets` on this machine; if there are none and the features lie behind an
+    address (`s3://lab/store/svd/scannet`), those that lie beside them there (`s3://lab/store/targets/scannet`).
 
     Raises:
         store.StoreError: there is no such feature store.
         TargetsError: the reference is no feature store, or there are no targets, or those of another dataset.
     """
-    from store import FeatureStore, StoreError, resolve
+    from store import FeatureStore, StoreError, StoreNotFoundError
+    from store.layout import TARGETS, is_remote
 
-    opened = FeatureStore.open(resolve(features, dataset))
+    opened = FeatureStore.open(features, dataset)
     if opened.recipe.backbone is None:
-        raise TargetsError(f"{opened.path}: holds targets, not features. Name a feature store such as store/svd.")
+        raise TargetsError(f"{opened.name}: holds targets, not features. Name a feature store such as store/svd.")
     name = opened.recipe.dataset.name
-    reference = targets or f"targets/{name}"
+    reference = targets or f"{TARGETS}/{name}"
     try:
-        labels = FeatureStore.open(resolve(reference, None if targets is None else name))
+        try:
+            labels = FeatureStore.open(reference, None if targets is None else name)
+        except StoreNotFoundError:
+            if targets is not None or not is_remote(opened.folder.url):
+                raise
+            reference = "/".join([*opened.folder.url.split("/")[:-2], reference])
+            labels = FeatureStore.open(reference)
     except StoreError as error:
         raise TargetsError(
             f"no targets for {opened.name} at {reference}: {error} "
@@ -70,7 +81,7 @@ def open_inputs(features: str, targets: str | None, dataset: str | None) -> tupl
             "Or name a store with --targets."
         ) from error
     if labels.recipe.backbone is not None:
-        raise TargetsError(f"{labels.path}: holds features, not targets. Name a store such as store/targets/{name}.")
+        raise TargetsError(f"{labels.name}: holds features, not targets. Name a store such as store/targets/{name}.")
     ours, theirs = opened.recipe.dataset, labels.recipe.dataset
     if ours.name != theirs.name or ours.version != theirs.version:
         raise TargetsError(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from probes.bank import ProbeBank
 from probes.config import TrainConfig
-from probes.data import read_features, windows
+from probes.data import windows
+from probes.features import read_features
 from probes.heads import Grid
 from probes.inputs import TEST, VAL, Inputs
 from probes.labels import ClipLabels

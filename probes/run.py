@@ -110,7 +110,7 @@ def execute(plan: Plan, device: str, command: str, *, replace: bool) -> list[Bes
     tasks = {name: get_task(name, inputs.space) for name in config.tasks}
     probes = probes_of(config)
     taps = {tap.name: tap for tap in plan.taps}
-    stream = TrainingStream(inputs, tasks, config)
+    stream = TrainingStream(inputs, tasks, config, pin=place.type == "cuda")
     with bars() as progress:
         bar = progress.add_task("targets", total=len(inputs.rows[TRAIN]), note=f"clips of {inputs.targets.name}")
         stream.pools.load(lambda: progress.advance(bar))
@@ -175,7 +175,7 @@ def fit(
 
 def standardiser_of(inputs: Inputs, tap: str, stride: int) -> Standardiser:
     """Channel moments of a tap over training clips: every `stride`-th bank frame, starting elsewhere in each clip."""
-    from probes.data import read_features
+    from probes.features import read_features
     from probes.standardise import fit_standardiser
 
     return fit_standardiser(

@@ -6,18 +6,21 @@ The metadata is plain Zarr v3 written by zarr-python: shard = clip, inner chunk 
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from store.dtypes import physical_dtype
-from store.errors import FormatError
+from store.dtypes import INT8_CHANNEL, physical_dtype
 
+GROUP = "features.zarr"
 ZSTD_LEVEL = 3
+SCALE = "~scale"
+"""Ending of the array that holds the scales of an `int8-channel` array."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,13 @@ class ArraySpec:
     @property
     def clip_bytes(self) -> int:
         """Bytes of one clip before compression."""
-        return int(np.prod(self.shape)) * physical_dtype(self.dtype).itemsize
+        return math.prod(self.shape) * physical_dtype(self.dtype).itemsize
+
+    @property
+    def stored_attrs(self) -> dict[str, Any]:
+        """The attributes on disk: those asked for, and the logical type where Zarr has no name for it."""
+        marks: dict[str, Any] = {} if self.dtype == physical_dtype(self.dtype).name else {"logical_dtype": self.dtype}
+        return {**self.attrs, **marks} | ({"scale": self.name + SCALE} if self.dtype == INT8_CHANNEL else {})
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,9 @@ class ArrayInfo:
         name, dtype, dims, attrs: as in `ArraySpec`, `dims` starting with `clip`.
         shape: (clip, …).
         chunk: shape of an inner chunk, without the clip axis.
-        compressed: whether inner chunks are zstd-compressed.
-        direct: whether our reader can read it; otherwise zarr-python does.
+        codecs: names of the inner codecs.
+        metadata: the parsed `zarr.json`.
+        digest: xxh3_128 of the `zarr.json`.
     """
 
     name: str
@@ -64,33 +74,54 @@ class ArrayInfo:
     dims: tuple[str, ...]
     attrs: Mapping[str, Any]
     chunk: tuple[int, ...]
-    compressed: bool
-    direct: bool
+    codecs: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(repr=False)
+    digest: str
 
-    @property
+    @cached_property
     def framed(self) -> bool:
-        """Whether the array has one inner chunk per frame."""
+        """Whether the first axis of a clip is its bank frames."""
         return len(self.dims) > 1 and self.dims[1] == "frame"
 
-    @property
+    @cached_property
+    def direct(self) -> bool:
+        """Whether our reader can read it; otherwise zarr-python does."""
+        whole = (1, *self.shape[2:]) if self.framed else self.shape[1:]
+        return self.codecs == ("bytes", "crc32c") and self.chunk == whole
+
+    @cached_property
     def chunks_per_clip(self) -> int:
         """Number of inner chunks in a shard."""
-        return int(np.prod([size // chunk for size, chunk in zip(self.shape[1:], self.chunk, strict=True)]))
+        return math.prod(size // chunk for size, chunk in zip(self.shape[1:], self.chunk, strict=True))
 
-    @property
+    @cached_property
+    def chunk_bytes(self) -> int:
+        """Bytes of one inner chunk before compression."""
+        return math.prod(self.chunk) * self.physical.itemsize
+
+    @cached_property
     def physical(self) -> np.dtype[Any]:
-        """NumPy dtype of the stored bytes."""
+        """NumPy dtype of the stored values."""
         return physical_dtype(self.dtype)
 
-    @property
+    @cached_property
     def is_tap(self) -> bool:
         """Whether the array holds features."""
         return "site" in self.attrs
 
+    @cached_property
+    def scale(self) -> str | None:
+        """The array that holds the scales, for `int8-channel`."""
+        return self.name + SCALE if self.dtype == INT8_CHANNEL else None
 
-def shard_path(group: Path, array: str, row: int, ndim: int) -> Path:
-    """File of one clip of one array: Zarr chunk key with separator `.`."""
-    return group / array / ".".join(["c", str(row), *["0"] * (ndim - 1)])
+    def shard(self, row: int) -> str:
+        """Name of the file of one clip: Zarr chunk key with separator `.`."""
+        return f"{GROUP}/{self.name}/c.{row}{'.0' * (len(self.shape) - 1)}"
+
+    def spec(self, dtype: str | None = None) -> ArraySpec:
+        """The specification that makes this array again, in another storage type if given."""
+        attrs = {name: value for name, value in self.attrs.items() if name not in ("logical_dtype", "scale")}
+        return ArraySpec(self.name, self.shape[1:], dtype or self.dtype, self.dims[1:], attrs, "zstd" in self.codecs)
 
 
 def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) -> None:
@@ -101,9 +132,6 @@ def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) ->
     group = zarr.open_group(str(group_path), mode="r+", zarr_format=3)
     for spec in specs:
         inner = (1, 1, *spec.shape[1:]) if spec.dims[:1] == ("frame",) else (1, *spec.shape)
-        attrs = dict(spec.attrs)
-        if spec.dtype == "bfloat16":
-            attrs["logical_dtype"] = "bfloat16"
         group.create_array(
             spec.name,
             shape=(n_clips, *spec.shape),
@@ -114,45 +142,17 @@ def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) ->
             fill_value=0,
             dimension_names=("clip", *spec.dims),
             chunk_key_encoding={"name": "default", "separator": "."},
-            attributes=attrs,
+            attributes=spec.stored_attrs,
             config={"write_empty_chunks": True},
         )
 
 
-def load_arrays(group_path: Path) -> dict[str, ArrayInfo]:
-    """All clip arrays of a group, from their own `zarr.json` (never from consolidated metadata, which may be older)."""
-    arrays = {}
-    for metadata in sorted(group_path.glob("*/zarr.json")):
-        info = _array_info(metadata)
-        if info is not None:
-            arrays[info.name] = info
+def with_scales(specs: Sequence[ArraySpec]) -> list[ArraySpec]:
+    """The arrays asked for, and one of scales after each that is `int8-channel`."""
+    arrays = []
+    for spec in specs:
+        arrays.append(spec)
+        if spec.dtype == INT8_CHANNEL:
+            attrs = {"description": f"value = int8 * scale, per channel and clip, of {spec.name}"}
+            arrays.append(ArraySpec(spec.name + SCALE, spec.shape[-1:], "float32", spec.dims[-1:], attrs))
     return arrays
-
-
-def _array_info(path: Path) -> ArrayInfo | None:
-    """Parse one array's metadata; `None` for arrays that are not sharded by clip (coordinates)."""
-    try:
-        meta = json.loads(path.read_bytes())
-        if meta["node_type"] != "array" or meta["codecs"][0]["name"] != "sharding_indexed":
-            return None
-        shape = tuple(meta["shape"])
-        shard = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
-        sharding = meta["codecs"][0]["configuration"]
-        chunk = tuple(sharding["chunk_shape"])
-        attrs = meta.get("attributes", {})
-        codecs = [codec["name"] for codec in sharding["codecs"]]
-        dtype, dims = attrs.get("logical_dtype", meta["data_type"]), tuple(meta["dimension_names"])
-        little = sharding["codecs"][0].get("configuration", {}).get("endian", "little") == "little"
-        regular = (
-            shard == (1, *shape[1:])
-            and meta["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "."}}
-            and sharding.get("index_location", "end") == "end"
-            and [codec["name"] for codec in sharding["index_codecs"]] == ["bytes", "crc32c"]
-            and len(meta["codecs"]) == 1
-            and little
-        )
-        physical_dtype(dtype)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise FormatError(f"{path}: not Zarr v3 array metadata of a feature store ({error!r}).") from error
-    direct = regular and codecs == ["bytes", "crc32c"]
-    return ArrayInfo(path.parent.name, shape, dtype, dims, attrs, chunk[1:], "zstd" in codecs, direct)

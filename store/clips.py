@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
-import xxhash
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from store.digest import digest_bytes, digest_text
+from store.documents import seal_text
 from store.errors import FormatError
+from store.folder import Folder
+from store.recipe import canonical_json
+
+CLIPS = "clips.json"
+_MOST_BYTES = 1 << 30
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*$", max_length=200)]
+"""A name that stays in its folder when it becomes part of a path."""
 
 
 class ClipRow(BaseModel):
@@ -17,7 +26,7 @@ class ClipRow(BaseModel):
 
     Attributes:
         row: index on the first axis of every array, for ever.
-        id, scene, split: names given by the dataset.
+        id, scene, split: names given by the dataset, each safe as a file name.
         bank: clip frame numbers that features and targets are kept for.
         n_frames: number of frames of the clip.
         digest: xxh3_128 of the clip's source files.
@@ -26,36 +35,52 @@ class ClipRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: int
-    id: str
-    scene: str
-    split: str
-    bank: tuple[int, ...]
+    id: FileName
+    scene: FileName
+    split: FileName
+    bank: Annotated[tuple[int, ...], Field(min_length=1)]
     n_frames: int
     digest: str
 
 
-_TABLE = TypeAdapter(list[ClipRow])
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: list[ClipRow]
+    xxh3_128: str
 
 
-def clips_json(clips: Sequence[ClipRow]) -> str:
-    """The text of `clips.json`: one clip a line, so that people can read and diff it."""
-    lines = ",\n".join(json.dumps(clip.model_dump(mode="json"), ensure_ascii=False) for clip in clips)
-    return f"[\n{lines}\n]\n"
+def seal_clips(clips: Sequence[ClipRow]) -> bytes:
+    """The content of `clips.json`: one clip a line, so that people can read and diff it."""
+    lines = ",\n".join(f"  {json.dumps(clip.model_dump(mode='json'), ensure_ascii=False)}" for clip in clips)
+    return seal_text(f'{{\n "clips": [\n{lines}\n ]\n}}')
 
 
 def clips_digest(clips: Sequence[ClipRow]) -> str:
-    """xxh3_128 of the clip table, part of the recipe."""
-    return xxhash.xxh3_128_hexdigest(clips_json(clips).encode())
+    """xxh3_128 of all clips without their banks, part of the recipe."""
+    return digest_text(canonical_json([clip.model_dump(mode="json", exclude={"bank"}) for clip in clips]))
 
 
-def load_clips(path: Path) -> list[ClipRow]:
-    """Read `clips.json`. Raises `FormatError` if it is damaged."""
+def common_bank(clips: Sequence[ClipRow]) -> tuple[int, ...] | str:
+    """The bank of all clips if it is one, else the xxh3_128 of all banks. Part of the recipe."""
+    banks = [list(clip.bank) for clip in clips]
+    return clips[0].bank if all(bank == banks[0] for bank in banks) else digest_text(canonical_json(banks))
+
+
+def load_clips(folder: Folder, digest: str | None) -> list[ClipRow]:
+    """Read `clips.json`, of which the head of the store says the digest. Raises `FormatError` if it is damaged."""
+    where = f"{folder.url}/{CLIPS}"
     try:
-        clips = _TABLE.validate_json(path.read_bytes())
+        content = folder.read(CLIPS, _MOST_BYTES)
+        if digest_bytes(content) != digest:
+            raise FormatError(f"{where}: is not the one that recipe.json names. Restore it from a copy of the store.")
+        clips = _Table.model_validate_json(content).clips
     except (OSError, ValidationError) as error:
         raise FormatError(
-            f"{path}: cannot be read as a clip table ({error}). Restore it from a copy of the store."
+            f"{where}: cannot be read as a clip table ({error}). Restore it from a copy of the store."
         ) from error
-    if [clip.row for clip in clips] != list(range(len(clips))):
-        raise FormatError(f"{path}: rows are not 0, 1, 2 … in order. Restore it from a copy of the store.")
+    if len({clip.id for clip in clips}) < len(clips):
+        raise FormatError(f"{where}: two clips have the same id. Restore it from a copy of the store.")
+    if [clip.row for clip in clips] != list(range(len(clips))) or not clips:
+        raise FormatError(f"{where}: rows are not 0, 1, 2 … in order. Restore it from a copy of the store.")
     return clips

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from store.documents import seal, unseal
 from store.errors import FormatError
-from store.files import write_text_atomic
+from store.folder import Folder
+from store.recipe import Digest
+from store.records import ShardRecord
 
-
-class ShardRecord(BaseModel):
-    """What was written for one array of one clip: the file's size and xxh3_128, and statistics of the values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int
-    xxh3_128: str
-    minimum: float
-    maximum: float
-    mean: float
-    std: float
+COMMITS = "commits"
+NAME_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12,32}\.json$"
+"""Row, and something that no other commit has."""
+_MOST_BYTES = 1 << 26
 
 
 class Commit(BaseModel):
@@ -35,21 +32,20 @@ class Commit(BaseModel):
         row, clip: which clip.
         n_frames: number of bank frames written.
         arrays: one record per array.
-        writer: host, process and run that wrote it.
+        metadata: xxh3_128 of the `zarr.json` of each array, without which its bytes have no meaning.
+        writer: host and process that wrote it.
         time: seconds since the epoch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    row: int
+    row: Annotated[int, Field(ge=0)]
     clip: str
     n_frames: int
     arrays: dict[str, ShardRecord]
+    metadata: dict[str, Digest]
     writer: str
     time: float
-
-
-Committed = dict[int, dict[str, ShardRecord]]
 
 
 def writer_name() -> str:
@@ -57,30 +53,62 @@ def writer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def write_commit(directory: Path, row: int, clip: str, n_frames: int, arrays: Mapping[str, ShardRecord]) -> Commit:
-    """Publish a clip. Its shards must be on disk before. The file name never meets that of another writer."""
-    commit = Commit(row=row, clip=clip, n_frames=n_frames, arrays=dict(arrays), writer=writer_name(), time=time.time())
+def write_commit(
+    folder: Folder, row: int, clip: str, n_frames: int, arrays: Mapping[str, ShardRecord], metadata: Mapping[str, str]
+) -> str:
+    """Publish a clip whose shards are on disk. Returns the name of the commit, which never meets that of another."""
+    commit = Commit(
+        row=row,
+        clip=clip,
+        n_frames=n_frames,
+        arrays=dict(arrays),
+        metadata=dict(metadata),
+        writer=writer_name(),
+        time=time.time(),
+    )
     name = f"{row:06d}-{uuid.uuid4().hex[:12]}.json"
-    write_text_atomic(directory / name, commit.model_dump_json(indent=1))
+    folder.write(f"{COMMITS}/{name}", [seal(commit.model_dump(mode="json"))])
+    return name
+
+
+def commit_names(folder: Folder) -> list[str] | None:
+    """Names of all commits, sorted; `None` where a folder cannot be listed."""
+    names = folder.names(COMMITS)
+    return None if names is None else [name for name in names if re.fullmatch(NAME_PATTERN, name)]
+
+
+def row_of(name: str) -> int:
+    """The row that a commit is of, from its name."""
+    return int(name.partition("-")[0])
+
+
+def read_commit(folder: Folder, name: str) -> Commit:
+    """One commit. Raises `FormatError` if it is damaged, `FileNotFoundError` if it was taken back."""
+    where = f"{folder.url}/{COMMITS}/{name}"
+    content = unseal(folder.read(f"{COMMITS}/{name}", _MOST_BYTES), where)
+    try:
+        commit = Commit.model_validate(content)
+    except ValidationError as error:
+        raise FormatError(f"{where}: not a commit ({error}).") from error
+    if commit.row != row_of(name):
+        raise FormatError(f"{where}: is named as a commit of row {row_of(name)}, but is of row {commit.row}.")
     return commit
 
 
-def load_commits(directory: Path) -> list[Commit]:
-    """All commits, oldest first, so that a later one for the same shard wins."""
-    commits = []
-    for path in sorted(directory.glob("*.json")):
+def read_commits(folder: Folder, names: Iterable[str], threads: int = 8) -> list[Commit]:
+    """Commits by name, oldest first. One that was taken back since it was listed is left out."""
+
+    def read(name: str) -> Commit | None:
         try:
-            commits.append(Commit.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            raise FormatError(
-                f"{path}: cannot be read as a commit ({error}). Delete it; its clip is then extracted again."
-            ) from error
+            return read_commit(folder, name)
+        except FileNotFoundError:
+            return None
+        except FormatError as error:
+            raise FormatError(f"{error} {_REMEDY}") from error
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="commits") as pool:
+        commits = [commit for commit in pool.map(read, names) if commit is not None]
     return sorted(commits, key=lambda commit: (commit.time, commit.writer))
 
 
-def merge(commits: list[Commit]) -> Committed:
-    """row -> array -> record, the latest commit winning."""
-    merged: Committed = {}
-    for commit in commits:
-        merged.setdefault(commit.row, {}).update(commit.arrays)
-    return merged
+_REMEDY = "Or run `python -m store verify STORE --drop`: the clip of a damaged commit is then extracted again."

@@ -37,3 +37,19 @@ class ArrayValueError(StoreError):
 
 class StorageFullError(StoreError):
     """The disk has no room left. What was committed before stays valid."""
+
+
+class RemoteError(StoreError):
+    """A remote place cannot be reached, refuses access, or sends something else than what was asked for."""
+
+
+class NotWritableError(StoreError):
+    """A place that can be read from, but that nothing can be written to."""
+
+
+class MissingPackageError(StoreError):
+    """An optional package is needed and is not installed."""
+
+
+class SettingError(StoreError):
+    """An environment variable has a value that makes no sense."""

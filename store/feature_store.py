@@ -2,73 +2,105 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.arrays import ArrayInfo, load_arrays, shard_path
-from store.clips import ClipRow, load_clips
-from store.commits import Committed, load_commits, merge
-from store.dtypes import to_logical
-from store.errors import CorruptShardError, MissingClipError, StoreNotFoundError, UnknownArrayError
-from store.layout import Layout, name_of
-from store.recipe import Recipe, load_recipe
-from store.shard import REPAIR, read_chunks, read_index
+from store.arrays import ArrayInfo
+from store.catalogue import load_arrays
+from store.clips import CLIPS, ClipRow, load_clips
+from store.commits import commit_names, read_commits, row_of
+from store.committed import Committed, check_rows
+from store.dtypes import dequantise, to_logical
+from store.errors import FormatError, MissingClipError, StoreError, StoreNotFoundError, UnknownArrayError
+from store.fallback import read_whole
+from store.folder import Folder, LocalFolder
+from store.head import load_head
+from store.layout import name_of
+from store.manifest import load_manifest
+from store.recipe import canonical_json
+from store.shard import OpenShard
+from store.suggest import did_you_mean
+
+_OPEN_SHARDS = 128
+"""Shards kept open; processes may commonly open 1024 files."""
 
 
 class FeatureStore:
-    """A store on a local or shared file system, opened for reading.
+    """A store, opened for reading. Threads may share one.
 
     Attributes:
-        path: directory of the store.
+        folder: where its files are.
+        name: `svd/scannet`.
         recipe: what made its numbers.
         clips: the clip table.
         arrays: array name -> metadata.
         attrs: attributes of the Zarr group; a targets store has `classes`.
         committed: row -> array name -> record of the shard.
+        manifest: the merged commits, if the store was finalized.
+        commits: names of all commits that `committed` was made of.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.layout = Layout(path)
-        if not self.layout.recipe.exists():
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.name = name_of(folder.url)
+        self._shards: OrderedDict[tuple[str, int], OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+        self._verified: dict[tuple[str, int], set[int]] = {}
+        try:
+            self._load()
+        except OSError as error:
+            place = error.filename or folder.url
+            raise StoreError(f"{place}: cannot be read ({error.strerror}). Check its permissions.") from error
+
+    def _load(self) -> None:
+        folder = self.folder
+        try:
+            self.head = load_head(folder)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreNotFoundError(
-                f"{path}: no feature store (no recipe.json). List stores with `python -m store ls`."
-            )
-        self.path = path
-        self.recipe: Recipe = load_recipe(self.layout.recipe)
-        self.clips: list[ClipRow] = load_clips(self.layout.clips)
-        self.arrays: dict[str, ArrayInfo] = load_arrays(self.layout.group)
-        self.committed: Committed = merge(load_commits(self.layout.commits))
-        self._indexes: dict[tuple[str, int], tuple[int, NDArray[np.uint64]]] = {}
-        self._verified: set[tuple[str, int, int]] = set()
+                f"{folder.url}: no feature store (no recipe.json). List stores with `python -m store ls`."
+            ) from error
+        self.recipe, self.attrs = self.head.recipe, self.head.attributes
+        self.fingerprint = self.recipe.fingerprint
+        self.clips: list[ClipRow] = load_clips(folder, self.head.files.get(CLIPS))
+        table = load_manifest(folder, self.fingerprint, len(self.clips))
+        self.manifest = table.manifest if table else None
+        merged = set(self.manifest.commits if self.manifest else ())
+        listed = commit_names(folder)
+        self.commits = sorted(merged) if listed is None else listed
+        # The manifest only saves reading commits: where one was taken back, those that are left of its row are read.
+        taken_back = {row_of(name) for name in merged.difference(self.commits)}
+        since = read_commits(
+            folder, [name for name in self.commits if name not in merged or row_of(name) in taken_back]
+        )
+        check_rows(self.clips, folder.url, taken_back, since)
+        self.arrays = load_arrays(folder, self.manifest, since, self.clips)
+        self.committed = Committed(len(self.clips), table, since, taken_back)
 
     @classmethod
-    def open(cls, path: Path | str) -> FeatureStore:
-        """Open the store in directory `path` (see `store.resolve` for references such as `store/svd`)."""
-        return cls(Path(path))
+    def open(cls, reference: Path | str, dataset: str | None = None) -> FeatureStore:
+        """Open a store.
+
+        Args:
+            reference: `store/svd`, `store/svd/scannet`, a path, or `s3://…`, `hf://datasets/…`, `https://…`.
+            dataset: which one, if the reference holds the stores of several data sets.
+        """
+        from store.locate import locate
+
+        return cls(locate(reference, dataset))
 
     @property
-    def name(self) -> str:
-        """`svd/scannet`."""
-        return name_of(self.path)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the recipe."""
-        return self.recipe.fingerprint
-
-    @cached_property
-    def attrs(self) -> Mapping[str, Any]:
-        """Attributes of the Zarr group."""
-        import json
-
-        attributes: Mapping[str, Any] = json.loads((self.layout.group / "zarr.json").read_bytes()).get("attributes", {})
-        return attributes
+    def path(self) -> Path:
+        """The directory of a store on this machine. Raises `StoreError` for a remote one."""
+        if not isinstance(self.folder, LocalFolder):
+            raise StoreError(f"{self.folder.url}: is not on this machine. Fetch it: `python -m store pull`.")
+        return self.folder.path
 
     @property
     def taps(self) -> list[str]:
@@ -83,38 +115,34 @@ class FeatureStore:
     def info(self, array: str) -> ArrayInfo:
         """Metadata of one array. Raises `UnknownArrayError` with the names there are."""
         if array not in self.arrays:
-            from difflib import get_close_matches
-
-            near = get_close_matches(array, self.arrays, n=3, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(self.arrays)}."
-            raise UnknownArrayError(f"{self.name}: has no array {array!r}. {hint}")
+            raise UnknownArrayError(f"{self.name}: {did_you_mean('array', array, self.arrays)}")
         return self.arrays[array]
 
+    def tap_fingerprint(self, array: str) -> str:
+        """Identity of one tap: xxh3_128 over the recipe's fingerprint and the attributes of the array."""
+        from store.digest import digest_text
+
+        return digest_text(canonical_json([self.fingerprint, array, self.info(array).attrs]))
+
     def rows(self, split: str | None = None, arrays: Sequence[str] = ()) -> list[int]:
-        """Rows of the split that are committed for all the arrays, in order.
+        """Rows of the split that are committed for all the arrays (for any, if none is given), in order.
 
         Raises:
             MissingClipError: there is none; says what the store holds instead.
         """
-        for array in arrays:
-            self.info(array)
-        rows = [
-            clip.row
-            for clip in self.clips
-            if split in (None, clip.split)
-            and all(array in self.committed.get(clip.row, {}) for array in arrays)
-            and clip.row in self.committed
-        ]
+        masks = [self.committed.mask(self.info(array).name) for array in arrays or self.arrays]
+        masks = masks or [np.zeros(len(self.clips), bool)]
+        held = np.logical_and.reduce(masks) if arrays else np.logical_or.reduce(masks)
+        rows = [clip.row for clip in self.clips if split in (None, clip.split) and held[clip.row]]
         if not rows:
-            splits = {
-                name: sum(c.split == name and c.row in self.committed for c in self.clips)
-                for name in {c.split for c in self.clips}
-            }
-            held = ", ".join(f"{count} of split {name!r}" for name, count in sorted(splits.items()))
+            splits: dict[str, int] = {}
+            for clip in self.clips:
+                splits[clip.split] = splits.get(clip.split, 0) + (clip.row in self.committed)
+            counts = ", ".join(f"{count} of split {name!r}" for name, count in sorted(splits.items()))
+            several = f"all of {len(arrays)} arrays" if len(arrays) > 4 else ", ".join(arrays)
             raise MissingClipError(
-                f"{self.name}: no committed clip of split {split!r} with {', '.join(arrays) or 'any array'}; "
-                f"the store holds {held}. "
-                "Finish it with `python -m extract`."
+                f"{self.name}: no committed clip of split {split!r} with {several or 'any array'}; "
+                f"the store holds {counts}. Finish it with `python -m extract`."
             )
         return rows
 
@@ -133,76 +161,90 @@ class FeatureStore:
             array: name of the array.
             row: row of the clip table.
             frames: positions in the bank; all frames of the clip if `None`.
-            out: C-contiguous array of the physical dtype and right shape to read into, without a copy.
+            out: C-contiguous array of the physical dtype and right shape to read into, without a copy. It then holds
+                what is stored: bits of bfloat16 as uint16, int8 of `int8-channel` (see `scale`).
             verify: compare with the stored crc32c. `None` does so the first time this object reads a frame.
 
+        Returns:
+            `out`, or a new array of values: bfloat16 and `int8-channel` become float32.
+
         Raises:
-            MissingClipError: no commit says that the clip exists.
+            MissingClipError: no commit says that the clip exists, or it has no such frame.
             CorruptShardError: the file is missing, cut short, or does not match its checksums.
         """
         info = self.info(array)
-        record = self.committed.get(row, {}).get(array)
-        if record is None:
-            clip = self.clips[row].id if row < len(self.clips) else "?"
-            raise MissingClipError(
-                f"{self.name}: clip {clip} (row {row}) has no commit for {array}. "
-                "Finish the store with `python -m extract`."
-            )
+        shard = self._open(info, row)
         held = len(self.clips[row].bank)
-        positions = list(range(held)) if frames is None else [int(frame) for frame in frames]
-        if info.framed and any(not 0 <= position < held for position in positions):
+        positions = range(held) if frames is None else frames
+        if info.framed and frames is not None and not all(0 <= position < held for position in frames):
             raise MissingClipError(
-                f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {positions}."
+                f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {list(frames)}."
             )
         shape = (len(positions), *info.shape[2:]) if info.framed else info.shape[1:]
-        path = shard_path(self.layout.group, array, row, len(info.shape))
-        if not info.direct:
-            values = self._read_with_zarr(info, row, positions, path, record.size)
-            if out is None:
-                return values
-            out[...] = values
-            return out
-        buffer = np.empty(shape, info.physical) if out is None else out
-        if buffer.shape != shape or buffer.dtype != info.physical or not buffer.flags.c_contiguous:
-            raise ValueError(f"out: expected C-contiguous {shape} {info.physical}, got {buffer.shape} {buffer.dtype}")
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise CorruptShardError(f"{path}: committed, but cannot be opened ({error.strerror}). {REPAIR}") from error
-        try:
-            index = self._index(descriptor, info, row, path, record.size)
-            chunks = positions if info.framed else [0]
-            fresh = [chunk for chunk in chunks if (array, row, chunk) not in self._verified]
-            check = bool(fresh) if verify is None else verify
-            read_chunks(descriptor, index, chunks, buffer if info.framed else buffer[None], path, verify=check)
-            if check:
-                self._verified.update((array, row, chunk) for chunk in chunks)
-        finally:
-            os.close(descriptor)
-        return buffer if out is not None else to_logical(buffer, info.dtype)
+        if out is not None and (out.shape != shape or out.dtype != info.physical or not out.flags.c_contiguous):
+            raise ValueError(f"out: expected C-contiguous {shape} {info.physical}, got {out.shape} {out.dtype}")
+        if info.direct:
+            buffer = np.empty(shape, info.physical) if out is None else out
+            self._read_direct(info, row, shard, positions, buffer, verify)
+        else:
+            whole = read_whole(shard, info, row, held)
+            buffer = whole[list(positions)] if info.framed else whole
+        if out is None:
+            if info.scale:
+                return dequantise(buffer, self.scale(array, row, verify=verify))
+            return to_logical(buffer, info.dtype)
+        if buffer is not out:
+            out[...] = buffer
+        return out
 
-    def _index(self, descriptor: int, info: ArrayInfo, row: int, path: Path, size: int) -> NDArray[np.uint64]:
-        """The shard's index, read once; a file whose size is not the committed one is damaged."""
-        status = os.fstat(descriptor)
-        if status.st_size != size:
-            raise CorruptShardError(f"{path}: has {status.st_size} bytes, committed were {size}. {REPAIR}")
-        cached = self._indexes.get((info.name, row))
-        if cached is None or cached[0] != status.st_mtime_ns:
-            cached = status.st_mtime_ns, read_index(descriptor, info, path)
-            self._indexes[info.name, row] = cached
-        return cached[1]
+    def scale(self, array: str, row: int, *, verify: bool | None = None) -> NDArray[np.float32]:
+        """Scales of an `int8-channel` array: (channel,). Value = int8 * scale. `verify` as in `read`."""
+        name = self.info(array).scale
+        if name is None:
+            raise UnknownArrayError(f"{self.name}: {array} is {self.arrays[array].dtype} and has no scales.")
+        channels, found = self.arrays[array].shape[-1:], self.info(name)
+        if found.shape[1:] != channels or found.dtype != "float32":
+            raise FormatError(
+                f"{self.folder.url}: {name} is {found.dtype} {found.shape[1:]}, but the scales of {array} are float32 "
+                f"{channels}. Restore the store from a copy."
+            )
+        return self.read(name, row, verify=verify)
 
-    def _read_with_zarr(
-        self, info: ArrayInfo, row: int, positions: Sequence[int], path: Path, size: int
-    ) -> NDArray[Any]:
-        """Compressed and foreign arrays go through zarr-python, which checks the checksums that are there."""
-        import zarr
+    def _read_direct(
+        self,
+        info: ArrayInfo,
+        row: int,
+        shard: OpenShard,
+        positions: Sequence[int],
+        out: NDArray[Any],
+        verify: bool | None,
+    ) -> None:
+        chunks = positions if info.framed else (0,)
+        seen = self._verified.get((info.name, row))
+        check = verify if verify is not None else seen is None or not seen.issuperset(chunks)
+        shard.read(chunks, out if info.framed else out[None], verify=check)
+        if check:
+            self._verified.setdefault((info.name, row), set()).update(chunks)
 
-        if not path.exists() or path.stat().st_size != size:
-            raise CorruptShardError(f"{path}: missing, or not of the committed size ({size} bytes). {REPAIR}")
-        array = zarr.open_array(str(self.layout.group / info.name), mode="r", zarr_format=3)
-        try:
-            values = np.asarray(array[row, : len(self.clips[row].bank)] if info.framed else array[row])
-        except Exception as error:  # zarr raises plain ValueError and RuntimeError for damaged chunks
-            raise CorruptShardError(f"{path}: {error}. {REPAIR}") from error
-        return to_logical(values[list(positions)] if info.framed else values, info.dtype)
+    def _open(self, info: ArrayInfo, row: int) -> OpenShard:
+        """The shard, open. Those used last stay open; one that is closed here stays readable for who still holds it."""
+        key = info.name, row
+        with self._lock:
+            shard = self._shards.get(key)
+            if shard is not None:
+                self._shards.move_to_end(key)
+                return shard
+        record = self.committed.record(row, info.name)
+        if record is None:
+            clip = self.clips[row].id if 0 <= row < len(self.clips) else "?"
+            raise MissingClipError(
+                f"{self.name}: clip {clip} (row {row}) has no commit for {info.name}. "
+                "Finish the store with `python -m extract`."
+            )
+        name = info.shard(row)
+        shard = OpenShard(self.folder.open(name, record), info, f"{self.folder.url}/{name}")
+        with self._lock:
+            self._shards[key] = shard
+            while len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return shard

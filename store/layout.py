@@ -1,4 +1,4 @@
-"""Where stores are: the root, references such as `store/svd`, and the files of one store."""
+"""Where stores are on this machine: the root, references such as `store/svd`, and the files of one store."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from store.arrays import GROUP
+from store.clips import CLIPS
+from store.commits import COMMITS
 from store.errors import StoreNotFoundError
+from store.head import RECIPE
+from store.manifest import MANIFEST
 
-RECIPE = "recipe.json"
 TARGETS = "targets"
-_REMOTE = ("s3://", "hf://", "https://", "http://", "gs://")
+PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one store."""
+    """The files of one store on this machine."""
 
     path: Path
 
@@ -29,27 +33,27 @@ class Layout:
     @property
     def provenance(self) -> Path:
         """Versions, host and device of the run that created the store."""
-        return self.path / "provenance.json"
+        return self.path / PROVENANCE
 
     @property
     def clips(self) -> Path:
         """The clip table."""
-        return self.path / "clips.json"
+        return self.path / CLIPS
 
     @property
     def group(self) -> Path:
         """The Zarr group."""
-        return self.path / "features.zarr"
+        return self.path / GROUP
 
     @property
     def commits(self) -> Path:
         """The commit records."""
-        return self.path / "commits"
+        return self.path / COMMITS
 
     @property
     def manifest(self) -> Path:
         """The merged commits."""
-        return self.path / "manifest.json"
+        return self.path / MANIFEST
 
 
 def root() -> Path:
@@ -63,13 +67,16 @@ def root() -> Path:
     return package if (package.parent / "pyproject.toml").exists() else Path.cwd() / "store"
 
 
+def is_remote(reference: str | Path) -> bool:
+    """Whether a reference is an address such as `s3://…`, `hf://…` or `https://…`."""
+    return "://" in str(reference)
+
+
 def place(reference: str | Path) -> Path:
     """Where a reference leads: a path if it plainly is one or holds a store, else a name under the root."""
     text = str(reference)
-    if text.startswith(_REMOTE):
-        raise StoreNotFoundError(
-            f"{text}: remote stores cannot be opened yet. Copy the store to this machine and give its path."
-        )
+    if is_remote(text):
+        raise StoreNotFoundError(f"{text}: expected a place on this machine. Fetch the store: `python -m store pull`.")
     path = Path(text).expanduser()
     if path.is_absolute() or text.startswith(".") or (path / RECIPE).exists() or _inside(path):
         return path.absolute()
@@ -123,9 +130,10 @@ def find_stores(base: Path | None = None) -> Iterator[Path]:
         yield from sorted(recipe.parent for recipe in base.glob(pattern))
 
 
-def name_of(path: Path) -> str:
-    """`svd/scannet` for a store under the root, else the last two parts of its path."""
+def name_of(place: str | Path) -> str:
+    """`svd/scannet` for a store under the root, else the last two parts of its path or address."""
     try:
-        return path.relative_to(root()).as_posix()
+        return Path(place).relative_to(root()).as_posix()
     except ValueError:
-        return "/".join(path.absolute().parts[-2:])
+        parts = str(place).rstrip("/").split("/")
+        return "/".join(parts[-2:])

@@ -1,25 +1,26 @@
 """The recipe: everything that can change a number in a store, and its fingerprint.
 
-What cannot change a number (batch size, workers, host, device, library build) is provenance and is kept apart.
+What cannot change a number (batch size, workers, host, device, library build) is provenance and is kept apart. What is
+particular to one tap (site, noise level) stands in the attributes of its array, so that a store can grow.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-import xxhash
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from store.digest import DIGEST_PATTERN, digest_text
 from store.errors import FormatError
 
-SCHEMA_VERSION = 1
+Text = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneRecipe(_Frozen):
@@ -32,49 +33,68 @@ class BackboneRecipe(_Frozen):
         checkpoint, revision, digest: identity of the weights; `digest` is the xxh3_128 of their files.
         untrained: seed of random weights, or `None` for the trained ones.
         dtype: dtype of the computation.
-        attention: attention implementation.
+        attention: attention backend (`sdpa`, `flash_attention_2`), or `None` for a network without attention.
         settings: further facts of the family (conditioning, prompt, fps).
     """
 
-    family: str
+    family: Text
     family_version: int
-    model: str
+    model: Text
     kind: Literal["vgm", "vlm", "encoder", "control"]
-    checkpoint: str
-    revision: str | None
-    digest: str
+    checkpoint: Text
+    revision: Text | None
+    digest: Digest
     untrained: int | None = None
-    dtype: str = "float32"
-    attention: str = "sdpa"
+    dtype: Text = "float32"
+    attention: Text | None
     settings: dict[str, JsonValue] = {}
 
 
 class NoiseRecipe(_Frozen):
-    """How noise is drawn. The levels themselves stand in the taps' names. `draws` noise samples are averaged."""
+    """How noise is drawn. The levels stand in the taps. `draws` noise samples are averaged."""
 
     seed: int
-    draws: int = 1
+    draws: Annotated[int, Field(ge=1)] = 1
 
 
 class DatasetRecipe(_Frozen):
-    """Which data. `digest` covers the ids, splits, bank frames and source digests of all clips."""
+    """Which data.
 
-    name: str
-    version: str
-    digest: str
+    Attributes:
+        name, version: of the data set.
+        clips: digest of all clips: ids, scenes, splits, lengths and the digests of their source files.
+        bank: clip frame numbers that are kept, if all clips agree; else the digest of all banks.
+        classes: digest of the classes and their order.
+        image_size: (height, width) of the frames.
+        settings: whatever else the data set says of how it is read.
+    """
+
+    name: Text
+    version: Text
+    clips: Digest
+    bank: tuple[int, ...] | Digest
+    classes: Digest
+    image_size: tuple[int, int]
+    settings: dict[str, JsonValue] = {}
 
 
 class StorageRecipe(_Frozen):
-    """How values are kept. `grid`: the largest (rows, columns) kept, by average pooling; `None` = the native grid."""
+    """How values are kept.
 
-    dtype: str = "float16"
+    Attributes:
+        dtype: storage type of the features.
+        grid: the largest (rows, columns) kept, by average pooling; `None` = the native grid.
+        converted_from: the storage type that values were read back from, if they were not written by an extraction.
+    """
+
+    dtype: Text = "float16"
     grid: tuple[int, int] | None = None
+    converted_from: Text | None = None
 
 
 class Recipe(_Frozen):
     """All that can change a number of a store. Taps are not part of it: a tap is the same beside any others."""
 
-    schema_version: Literal[1] = 1
     kind: Literal["features", "targets"]
     dataset: DatasetRecipe
     backbone: BackboneRecipe | None = None
@@ -84,46 +104,40 @@ class Recipe(_Frozen):
 
     def canonical_json(self) -> str:
         """One text for one recipe: sorted keys, no blanks, all defaults written out."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return canonical_json(self.model_dump(mode="json"))
 
     @property
     def fingerprint(self) -> str:
         """xxh3_128 of the canonical JSON, 32 hexadecimal digits."""
-        return xxhash.xxh3_128_hexdigest(self.canonical_json().encode())
+        return digest_text(self.canonical_json())
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one JSON value: sorted keys, no blanks, no escapes that are not needed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def differences(left: Recipe, right: Recipe) -> Iterator[tuple[str, object, object]]:
     """The fields in which two recipes differ: (dotted name, left value, right value), sorted by name."""
-    a, b = _flat(left.model_dump(mode="json")), _flat(right.model_dump(mode="json"))
+    a, b = flatten(left.model_dump(mode="json")), flatten(right.model_dump(mode="json"))
     for name in sorted(a.keys() | b.keys()):
         if a.get(name) != b.get(name):
             yield name, a.get(name), b.get(name)
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read `recipe.json`. Raises `FormatError` if it is damaged or of another version."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: cannot be read as a recipe ({error}). Restore it from a copy of the store."
-        ) from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise FormatError(
-            f"{path}: store format version {version!r}; this code reads version {SCHEMA_VERSION}. "
-            "Install the version of this project that wrote the store, or extract it again."
-        )
+def parse_recipe(content: object, where: str) -> Recipe:
+    """The recipe in parsed JSON. Raises `FormatError` naming every field that is wrong."""
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise FormatError(f"{path}: not a recipe: {error}. Restore it from a copy of the store.") from error
+        raise FormatError(f"{where}: not a recipe: {error}. Restore it from a copy of the store.") from error
 
 
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Nested JSON objects as one level of dotted names."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     flat: dict[str, object] = {}
     for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     return flat

@@ -7,24 +7,25 @@ was not written has both set to 2^64 - 1.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import xxhash
+from crc32c import crc32c as crc32c_value
 from numpy.typing import NDArray
 
 from store.arrays import ZSTD_LEVEL, ArrayInfo
 from store.errors import CorruptShardError, MissingClipError
+from store.folder import REPAIR, ShardFile
 
 ABSENT = 2**64 - 1
-_CRC_BYTES = 4
+CRC_BYTES = 4
 _READ_BYTES = 1 << 30
-"""Most bytes of one `preadv`; Linux transfers at most 2 GiB, however long the buffers are."""
+"""Most bytes of one scatter read; Linux transfers at most 2 GiB, however long the buffers are."""
+_READ_CHUNKS = 512
+"""Most chunks of one scatter read: two buffers each, and Linux takes 1024."""
 
 
 @dataclass(frozen=True)
@@ -45,89 +46,115 @@ def encode_shard(values: NDArray[Any], info: ArrayInfo) -> EncodedShard:
     index = np.full((info.chunks_per_clip, 2), ABSENT, dtype="<u8")
     buffers: list[bytes | memoryview] = []
     offset = 0
+    digest = xxhash.xxh3_128()
     for position, chunk in enumerate(chunks):
-        data = _encode_chunk(np.ascontiguousarray(chunk), info.compressed)
-        buffers += [data, crc32c(data)]
-        nbytes = len(data) + _CRC_BYTES
+        data = _encode_chunk(np.ascontiguousarray(chunk), "zstd" in info.codecs)
+        checksum = crc32c(data)
+        # Both digests right after another, while the chunk is still in the processor's cache.
+        digest.update(data)
+        digest.update(checksum)
+        buffers += [data, checksum]
+        nbytes = len(data) + CRC_BYTES
         index[position] = offset, nbytes
         offset += nbytes
     packed = index.tobytes()
-    buffers += [packed, crc32c(packed)]
-    digest = xxhash.xxh3_128()
-    for buffer in buffers:
-        digest.update(buffer)
-    return EncodedShard(buffers, offset + len(packed) + _CRC_BYTES, digest.hexdigest())
+    packed += crc32c(packed)
+    digest.update(packed)
+    return EncodedShard([*buffers, packed], offset + len(packed), digest.hexdigest())
 
 
 def crc32c(data: bytes | memoryview | bytearray) -> bytes:
-    """CRC-32C (Castagnoli) as the four little-endian bytes that Zarr's codec appends."""
-    # The C extension refuses memoryviews but borrows the buffer of a NumPy array.
-    return int(google_crc32c.value(np.frombuffer(data, np.uint8))).to_bytes(_CRC_BYTES, "little")
+    """CRC-32C (Castagnoli) as the four little-endian bytes that Zarr's codec appends. Other threads run meanwhile."""
+    return crc32c_value(data).to_bytes(CRC_BYTES, "little")
 
 
-def read_index(descriptor: int, info: ArrayInfo, path: Path) -> NDArray[np.uint64]:
-    """The (chunk, 2) table of offsets and sizes, checked against its crc32c."""
-    length = info.chunks_per_clip * 16 + _CRC_BYTES
-    size = os.fstat(descriptor).st_size
-    raw = os.pread(descriptor, length, size - length) if size >= length else b""
-    if len(raw) != length or crc32c(raw[:-_CRC_BYTES]) != raw[-_CRC_BYTES:]:
-        raise CorruptShardError(f"{path}: the shard's index is damaged (file of {size} bytes). {REPAIR}")
-    return np.frombuffer(raw[:-_CRC_BYTES], dtype="<u8").reshape(-1, 2)
-
-
-def read_chunks(
-    descriptor: int,
-    index: NDArray[np.uint64],
-    positions: Sequence[int],
-    out: NDArray[Any],
-    path: Path,
-    *,
-    verify: bool,
-) -> None:
-    """Read uncompressed chunks straight into `out[i]`, one `preadv` per run of neighbours.
+class OpenShard:
+    """A shard whose index has been read and checked.
 
     Args:
-        descriptor: open file.
-        index: from `read_index`.
-        positions: chunk numbers, one per row of `out`.
-        out: C-contiguous (len(positions), …) in the physical dtype.
-        path: for messages.
-        verify: compare every chunk with its crc32c.
+        file: the open file.
+        info: its array.
+        where: its name, for messages.
 
     Raises:
-        MissingClipError: a chunk was never written.
-        CorruptShardError: the file ends early, or a checksum differs.
+        CorruptShardError: the index is damaged, or points outside of the file.
     """
-    targets = [row.reshape(-1).data.cast("B") for row in out]
-    checksums = [bytearray(_CRC_BYTES) for _ in positions]
-    start = 0
-    while start < len(positions):
-        stop = start + 1
-        room = _READ_BYTES // max(1, targets[start].nbytes + _CRC_BYTES)
-        most = min(len(positions), start + min(512, max(1, room)))
-        while stop < most and _adjacent(index, positions[stop - 1], positions[stop]):
-            stop += 1
-        if int(index[positions[start], 0]) == ABSENT:
-            raise MissingClipError(f"{path}: frame {positions[start]} was never written.")
-        expected = sum(target.nbytes + _CRC_BYTES for target in targets[start:stop])
-        scatter: list[memoryview | bytearray] = []
-        for target, checksum in zip(targets[start:stop], checksums[start:stop], strict=True):
-            scatter += [target, checksum]
-        got = os.preadv(descriptor, scatter, int(index[positions[start], 0]))
-        if got != expected:
-            raise CorruptShardError(f"{path}: the shard ends early (read {got} of {expected} bytes). {REPAIR}")
-        start = stop
-    if verify:
-        for position, target, checksum in zip(positions, targets, checksums, strict=True):
-            if crc32c(target) != bytes(checksum):
-                raise CorruptShardError(f"{path}: frame {position} does not match its crc32c. {REPAIR}")
 
+    def __init__(self, file: ShardFile, info: ArrayInfo, where: str) -> None:
+        self.file, self.where = file, where
+        length = info.chunks_per_clip * 16 + CRC_BYTES
+        raw = bytearray(min(length, file.size))
+        start = file.size - length
+        if start < 0 or self.read_into(start, [raw]) != length or crc32c(raw[:-CRC_BYTES]) != raw[-CRC_BYTES:]:
+            raise CorruptShardError(f"{where}: the shard's index is damaged (file of {file.size} bytes). {REPAIR}")
+        table = np.frombuffer(raw, "<u8", info.chunks_per_clip * 2).reshape(-1, 2)
+        present = table[(table != ABSENT).any(axis=1)]
+        # Compared without adding: a hostile index can hold sums that overflow.
+        if (present[:, 0] > start).any() or (present[:, 1] > start - present[:, 0]).any():
+            raise CorruptShardError(f"{where}: the shard's index points outside of the file. {REPAIR}")
+        self.index: list[tuple[int, int]] = [tuple(entry) for entry in table.tolist()]
 
-REPAIR = "Run `python -m store verify STORE --drop` to un-commit damaged clips, then extract again to refill them."
+    def read_into(self, offset: int, buffers: Sequence[memoryview | bytearray]) -> int:
+        """`ShardFile.read_into`. Raises `CorruptShardError` if the file cannot be read."""
+        try:
+            return self.file.read_into(offset, buffers)
+        except OSError as error:
+            raise CorruptShardError(f"{self.where}: cannot be read ({error.strerror}). {REPAIR}") from error
 
+    def read(self, positions: Sequence[int], out: NDArray[Any], *, verify: bool) -> None:
+        """Read uncompressed chunks straight into `out[i]`, one scatter read per run of neighbours.
 
-def _adjacent(index: NDArray[np.uint64], left: int, right: int) -> bool:
-    return int(index[left, 0]) + int(index[left, 1]) == int(index[right, 0]) and int(index[left, 0]) != ABSENT
+        Args:
+            positions: chunk numbers, one per row of `out`.
+            out: C-contiguous (len(positions), …) in the physical dtype.
+            verify: compare every chunk with its crc32c.
+
+        Raises:
+            MissingClipError: a chunk was never written.
+            CorruptShardError: the file ends early, a chunk is not as long as it must be, or a checksum differs.
+        """
+        if not len(positions):
+            return
+        nbytes = out.nbytes // len(out)
+        view = out.reshape(-1).data.cast("B")
+        runs = self._runs(positions, nbytes + CRC_BYTES)
+        checksums = bytearray(CRC_BYTES * len(positions))
+        marks = memoryview(checksums)
+        for start, stop in runs:
+            scatter: list[memoryview | bytearray] = []
+            for row in range(start, stop):
+                scatter += [view[row * nbytes : (row + 1) * nbytes], marks[row * CRC_BYTES : (row + 1) * CRC_BYTES]]
+            expected = (stop - start) * (nbytes + CRC_BYTES)
+            got = self.read_into(self.index[positions[start]][0], scatter)
+            if got != expected:
+                raise CorruptShardError(f"{self.where}: ends early (read {got} of {expected} bytes). {REPAIR}")
+        if verify:
+            for row, position in enumerate(positions):
+                stored = checksums[row * CRC_BYTES : (row + 1) * CRC_BYTES]
+                if crc32c(view[row * nbytes : (row + 1) * nbytes]) != stored:
+                    raise CorruptShardError(f"{self.where}: frame {position} does not match its crc32c. {REPAIR}")
+
+    def _runs(self, positions: Sequence[int], nbytes: int) -> list[tuple[int, int]]:
+        """[start, stop) of `positions` whose chunks lie one after another in the file, each checked for its length."""
+        most = min(_READ_CHUNKS, max(1, _READ_BYTES // nbytes))
+        runs: list[tuple[int, int]] = []
+        start, expected = 0, -1
+        for row, position in enumerate(positions):
+            offset, length = self.index[position]
+            if length != nbytes:
+                self._refuse(position, length, nbytes)
+            if row and (offset != expected or row - start == most):
+                runs.append((start, row))
+                start = row
+            expected = offset + nbytes
+        return [*runs, (start, len(positions))]
+
+    def _refuse(self, position: int, length: int, expected: int) -> None:
+        if length == ABSENT:
+            raise MissingClipError(f"{self.where}: frame {position} was never written.")
+        raise CorruptShardError(
+            f"{self.where}: frame {position} has {length} bytes in the shard's index, expected {expected}. {REPAIR}"
+        )
 
 
 def _encode_chunk(chunk: NDArray[Any], compressed: bool) -> bytes | memoryview:

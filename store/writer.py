@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,21 +14,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.arrays import ArrayInfo, load_arrays, shard_path
-from store.clips import ClipRow, load_clips
-from store.commits import ShardRecord, write_commit
-from store.dtypes import to_logical, to_physical
-from store.errors import ArrayValueError, UnknownArrayError
-from store.files import write_atomic
-from store.layout import Layout
-from store.shard import encode_shard
+from store.arrays import ArrayInfo
+from store.casting import absmax_scale, quantise, to_physical
+from store.clips import ClipRow
+from store.commits import write_commit
+from store.digest import digest_file
+from store.errors import ArrayValueError, CorruptShardError, MissingClipError, StoreError, UnknownArrayError
+from store.fallback import read_whole
+from store.feature_store import FeatureStore
+from store.files import write_atomic, write_once
+from store.folder import LocalFolder, LocalShard
+from store.records import ShardRecord
+from store.shard import EncodedShard, OpenShard, encode_shard
+from store.statistics import statistics
+
+log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """Writes clips into a store made by `store.create`. Any number of writers may work on one store.
+    """Writes clips into a store made by `store.create`. Any number of writers may work on one store, also on one row.
 
     `put` returns once the values are checked and queued; at most `pending` clips wait. An error of a background write
     is raised by the next `put` or by leaving the `with` block. Nothing is committed unless all its shards are on disk.
+
+    A shard that is published never changes. If another writer was first, its shard is the one that is committed, and
+    ours is dropped: a clip computed twice on hardware that does not repeat itself to the bit is still one valid clip.
 
     Args:
         path: directory of the store.
@@ -34,10 +46,9 @@ class StoreWriter:
         pending: clips that may wait in memory.
     """
 
-    def __init__(self, path: Path, *, threads: int = 2, pending: int = 2) -> None:
-        self._layout = Layout(path)
-        self._arrays = load_arrays(self._layout.group)
-        self._clips = load_clips(self._layout.clips)
+    def __init__(self, path: Path, *, threads: int = 3, pending: int = 3) -> None:
+        store = FeatureStore(LocalFolder(path))
+        self._path, self._folder, self._arrays, self._clips = path, store.folder, store.arrays, store.clips
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store-writer")
         self._limit = pending
         self._queue: deque[Future[None]] = deque()
@@ -49,17 +60,21 @@ class StoreWriter:
         Args:
             row: row of the clip table.
             values: array name -> values of the clip. Framed arrays have one entry per bank frame of the clip.
-                Floating-point arrays may come in any floating-point type; they are cast and checked here.
+                Floating-point arrays may come in any floating-point type; they are cast and checked here. Do not
+                change an array that was put before `flush`: it may not have been copied.
 
         Raises:
             UnknownArrayError: no such array.
-            ArrayValueError: wrong shape, NaN, infinity, or overflow of the type on disk. Nothing is written.
+            ArrayValueError: no such row, wrong shape, NaN, infinity, or overflow of the type on disk. Nothing is
+                written.
         """
+        if not 0 <= row < len(self._clips):
+            raise ArrayValueError(f"{self._path}: got row {row}, the clip table has {len(self._clips)} clips.")
         clip = self._clips[row]
-        encoded = {name: self._check(clip, name, array) for name, array in values.items()}
+        checked = {name: self._check(clip, name, array) for name, array in values.items()}
         while len(self._queue) >= self._limit:
             self._queue.popleft().result()
-        self._queue.append(self._pool.submit(self._write, clip, encoded))
+        self._queue.append(self._pool.submit(self._write, clip, checked))
 
     def flush(self) -> None:
         """Wait until everything queued is committed. Raises the first error of a background write."""
@@ -84,34 +99,76 @@ class StoreWriter:
         else:  # finish what is queued, but let the first error speak
             self._pool.shutdown(wait=True)
 
-    def _check(self, clip: ClipRow, name: str, values: NDArray[Any]) -> tuple[ArrayInfo, NDArray[Any]]:
+    def _check(self, clip: ClipRow, name: str, values: NDArray[Any]) -> NDArray[Any]:
         if name not in self._arrays:
-            raise UnknownArrayError(f"{self._layout.group}: has no array {name!r}. It has: {', '.join(self._arrays)}.")
+            raise UnknownArrayError(f"{self._path}: has no array {name!r}. It has: {', '.join(self._arrays)}.")
         info = self._arrays[name]
         expected = (len(clip.bank), *info.shape[2:]) if info.framed else info.shape[1:]
         where = f"clip {clip.id} (row {clip.row}), array {name}"
         if values.shape != expected:
             raise ArrayValueError(f"{where}: got shape {values.shape}, expected {expected}.")
-        already = info.dtype == "bfloat16" and values.dtype == np.uint16
-        return info, np.ascontiguousarray(values) if already else to_physical(values, info.dtype, where)
+        return to_physical(values, info.dtype, where)
 
-    def _write(self, clip: ClipRow, arrays: Mapping[str, tuple[ArrayInfo, NDArray[Any]]]) -> None:
+    def _write(self, clip: ClipRow, arrays: Mapping[str, NDArray[Any]]) -> None:
         records = {}
-        for name, (info, values) in arrays.items():
-            shard = encode_shard(values, info)
-            write_atomic(shard_path(self._layout.group, name, clip.row, len(info.shape)), shard.buffers)
-            records[name] = _record(shard.size, shard.digest, to_logical(values, info.dtype))
-            self.bytes_written += shard.size
-        write_commit(self._layout.commits, clip.row, clip.id, len(clip.bank), records)
+        for name, values in arrays.items():
+            info = self._arrays[name]
+            if info.scale is None:
+                records[name] = self._publish(clip, info, values)
+                continue
+            # The scale goes first, and whoever comes second quantises by the one that is there.
+            scale = absmax_scale(values)
+            records[info.scale] = self._publish(clip, self._arrays[info.scale], scale)
+            scale = self._read(clip, self._arrays[info.scale])
+            records[name] = self._publish(clip, info, quantise(values, scale), scale)
+        metadata = {name: self._arrays[name].digest for name in records}
+        write_commit(self._folder, clip.row, clip.id, len(clip.bank), records, metadata)
+
+    def _publish(
+        self, clip: ClipRow, info: ArrayInfo, values: NDArray[Any], scale: NDArray[np.float32] | None = None
+    ) -> ShardRecord:
+        """Put the shard in its place, or take the one that another writer put there. Returns what is there."""
+        shard = encode_shard(values, info)
+        path = self._path / info.shard(clip.row)
+        while not write_once(path, shard.buffers):
+            try:
+                theirs = self._read(clip, info)
+                found = EncodedShard([], path.stat().st_size, digest_file(path))
+            except FileNotFoundError:  # taken back since
+                continue
+            except (CorruptShardError, MissingClipError, OSError) as error:
+                _check_damaged(error, path)
+                log.warning("%s: replaced, since what was there is damaged (%s)", path, error)
+                write_atomic(path, shard.buffers)
+                break
+            if found.digest == shard.digest:
+                break
+            log.info("%s: another writer was first; its values are kept", path)
+            return _record(found, theirs, info, scale)
+        self.bytes_written += shard.size
+        return _record(shard, values, info, scale)
+
+    def _read(self, clip: ClipRow, info: ArrayInfo) -> NDArray[Any]:
+        """What is published of a clip, every checksum compared."""
+        path = self._path / info.shard(clip.row)
+        shard = OpenShard(LocalShard(path), info, str(path))
+        held = len(clip.bank)
+        if not info.direct:
+            return read_whole(shard, info, clip.row, held)
+        out = np.empty((held, *info.shape[2:]) if info.framed else info.shape[1:], info.physical)
+        shard.read(range(held) if info.framed else (0,), out if info.framed else out[None], verify=True)
+        return out
 
 
-def _record(size: int, digest: str, values: NDArray[Any]) -> ShardRecord:
-    wide = values.astype(np.float32) if values.dtype == np.float16 else values
-    return ShardRecord(
-        size=size,
-        xxh3_128=digest,
-        minimum=float(wide.min()),
-        maximum=float(wide.max()),
-        mean=float(wide.mean(dtype=np.float64)),
-        std=float(wide.std(dtype=np.float64)),
-    )
+def _check_damaged(error: Exception, path: Path) -> None:
+    """Raise unless the shard is damaged: one that cannot be read now may be sound, and must not be replaced."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno not in (errno.ELOOP, errno.EINVAL):  # a link, or no file at all
+        raise StoreError(f"{path}: is there, but cannot be read ({cause.strerror}). Check the disk.") from error
+
+
+def _record(
+    shard: EncodedShard, values: NDArray[Any], info: ArrayInfo, scale: NDArray[np.float32] | None
+) -> ShardRecord:
+    found = statistics(values, info.dtype, scale)
+    return ShardRecord(size=shard.size, xxh3_128=shard.digest, **found._asdict())

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from extract.backbones.base import Backbone, Family, Options, Site, Weights
-from extract.digest import digest_file, digest_text
 from extract.errors import ExtractError, WeightsError
+from store.digest import digest_file, digest_text
 
 if TYPE_CHECKING:
     import torch

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from extract.backbones.svd import SVD
 
 Configs = Mapping[str, Mapping[str, Any]]
+ATTENTION = "sdpa"
+"""As `SVD.attention` says in the recipe: torch's scaled dot-product attention in all three networks."""
 
 
 @dataclass(kw_only=True)
@@ -164,7 +166,7 @@ def load_trained(root: Path, variant: str | None, configs: Configs, dtype: torch
     special: dict[str, dict[str, Any]] = {
         "unet": {"low_cpu_mem_usage": False},  # the other way needs a package more
         "vae": {"low_cpu_mem_usage": False},
-        "image_encoder": {"dtype": torch.float32},
+        "image_encoder": {"dtype": torch.float32, "attn_implementation": ATTENTION},
     }
     networks = {}
     for part, network in NETWORKS.items():
@@ -183,7 +185,7 @@ def load_trained(root: Path, variant: str | None, configs: Configs, dtype: torch
 
 def load_untrained(configs: Configs, seed: int, dtype: torch.dtype) -> nn.ModuleDict:
     """The networks of `configs` with their libraries' random initialisation, drawn on the CPU from `seed`."""
-    clip = CLIPVisionConfig.from_dict(dict(configs["image_encoder"]))
+    clip = CLIPVisionConfig.from_dict({**configs["image_encoder"], "attn_implementation": ATTENTION})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = {part: NETWORKS[part].from_config(dict(configs[part])) for part in ("unet", "vae")}
@@ -191,9 +193,26 @@ def load_untrained(configs: Configs, seed: int, dtype: torch.dtype) -> nn.Module
     return _assemble(networks, configs, dtype)
 
 
+def check_attention(networks: Mapping[str, Any]) -> None:
+    """Raise `WeightsError` unless every attention layer uses the backend that the recipe names."""
+    used = {
+        type(module.processor).__name__
+        for part in ("unet", "vae")
+        for module in networks[part].modules()
+        if hasattr(module, "processor")
+    }
+    clip = networks["image_encoder"].config._attn_implementation
+    if used != {"AttnProcessor2_0"} or clip != ATTENTION:
+        raise WeightsError(
+            f"attention runs as {', '.join(sorted(used)) or 'nothing'} and {clip}, but the recipe says {ATTENTION}. "
+            "Use a version of diffusers and transformers that has scaled dot-product attention."
+        )
+
+
 def _assemble(networks: dict[str, Any], configs: Configs, dtype: torch.dtype) -> nn.ModuleDict:
     """One module, cast to `dtype`; the VAE stays in float32 where float16 would overflow (`force_upcast`)."""
     del networks["vae"].decoder  # features need no pixels back
+    check_attention(networks)
     single = dtype == torch.float16 and configs["vae"]["force_upcast"]
     for part, network in networks.items():
         # Not `network.to`, which logs a warning about modules to keep in float32 although there are none.

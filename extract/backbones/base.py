@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from extract.errors import ExtractError, UnknownNameError
-from extract.suggest import did_you_mean
+from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +128,8 @@ class Family(ABC):
     kind: ClassVar[Kind]
     models: ClassVar[Mapping[str, Checkpoint]]
     default_noise: ClassVar[tuple[str, ...]] = ()
+    attention: ClassVar[str | None] = None
+    """Attention backend that `load` chooses (`sdpa`); `None` for a network without attention. Part of the recipe."""
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         if model not in self.models:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones._packaged import checked_size, refuse_checkpoint
 from extract.backbones.base import Backbone, Checkpoint, Family, Options, Site, Weights
-from extract.digest import digest_text
 from extract.preprocess import Preprocessing
+from store.digest import digest_text
 
 if TYPE_CHECKING:
     import torch

@@ -19,9 +19,9 @@ from extract.backbones._diffusers_folder import check_pipeline, check_reference,
 from extract.backbones._svd_sites import image_multiple, last_layers, native_size, svd_sites
 from extract.backbones._svd_windows import plan_windows
 from extract.backbones.base import Checkpoint, Family, NoiseLevel, Site, Weights, checkpoint_dir
-from extract.digest import digest_files, digest_text
 from extract.errors import ExtractError, WeightsError
 from extract.preprocess import Preprocessing
+from store.digest import digest_files, digest_text
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,7 @@ class SVD(Family):
         "svd": Checkpoint("stabilityai/stable-video-diffusion-img2vid", None, PARAMETERS, LICENCE),
         "svd-xt": Checkpoint("stabilityai/stable-video-diffusion-img2vid-xt", None, PARAMETERS, LICENCE),
     }
+    attention = "sdpa"
     default_noise = ("sigma=0.1", "sigma=0.4", "sigma=1.5", "sigma=6", "sigma=25")
     conditioning: ClassVar[Conditioning] = Conditioning()
 

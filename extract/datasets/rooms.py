@@ -21,8 +21,8 @@ from jaxtyping import Float32, Shaped, UInt8, UInt16
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extract.datasets.base import ClassInfo, Clip, Dataset, Targets
-from extract.digest import digest_files
 from extract.errors import DataError
+from store.digest import digest_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image

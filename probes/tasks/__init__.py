@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from probes.errors import UnknownNameError, did_you_mean
+from probes.errors import UnknownNameError
+from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from probes.labels import LabelSpace

@@ -14,8 +14,8 @@ from PIL import Image, ImageFile
 
 from extract.datasets.base import ClassInfo
 from extract.datasets.rooms import RoomClip, Rooms
-from extract.digest import digest_file, digest_files, digest_text
 from extract.errors import DataError, DatasetNotFoundError
+from store.digest import digest_file, digest_files, digest_text
 from tests.extract.tiny_rooms import CLASSES, TinyRoom, write_rooms
 
 

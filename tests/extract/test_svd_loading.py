@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from extract.backbones._svd_backbone import SVDBackbone
+from extract.backbones._svd_backbone import SVDBackbone, check_attention
 from extract.backbones.base import Options
 from extract.backbones.svd import SVD
+from extract.errors import WeightsError
 from tests.extract.svd_features import CPU, SIZE, Grids, encode, equal, features, random_clip
 from tests.extract.tiny_svd import build
 
@@ -63,3 +64,18 @@ def test_half_precision_leaves_the_vae_in_single(folder: Path, untrained: int | 
 def test_nothing_can_be_trained(backbone: SVDBackbone) -> None:
     assert not backbone.module.training
     assert not any(p.requires_grad for p in backbone.module.parameters())
+
+
+def test_another_attention_than_the_recipe_names_is_refused(backbone: SVDBackbone) -> None:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    networks = dict(backbone.module.items())
+    check_attention(networks)
+    layer = next(module for module in networks["unet"].modules() if hasattr(module, "processor"))
+    usual = layer.processor
+    layer.processor = AttnProcessor()
+    try:
+        with pytest.raises(WeightsError, match="AttnProcessor, AttnProcessor2_0 and sdpa, but the recipe says sdpa"):
+            check_attention(networks)
+    finally:
+        layer.processor = usual

@@ -36,7 +36,7 @@ class ToyFamily(Family):
         return NoiseLevel(f"sigma{sigma:g}", sigma, -2 * float(torch.tensor(sigma).log()), sigma)
 
     def weights(self) -> Weights:
-        return Weights("toy", None, "0")
+        return Weights("toy", None, "0" * 32)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> ToyBackbone:
         return ToyBackbone(self, {"toy": 1.0, "toy-nan": float("nan"), "toy-huge": 1e6}[self.model])

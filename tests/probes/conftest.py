@@ -13,7 +13,7 @@ install_import_hook(
     [
         *(
             f"probes.{name}"
-            for name in ("bank", "data", "geometry", "heads", "labels", "losses", "sampling", "standardise")
+            for name in ("bank", "data", "features", "geometry", "heads", "labels", "losses", "sampling", "standardise")
         ),
         *(f"probes.tasks.{name}" for name in ("tagging", "segmentation", "grouping", "depth", "points", "camera")),
     ],

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.config import TrainConfig
-from probes.data import Sample, TrainingStream, choose_frames, prefetch, read_features, schedule, windows
+from probes.data import Sample, TrainingStream, choose_frames, prefetch, schedule, windows
 from probes.errors import NonFiniteError, SplitError
+from probes.features import read_features
 from probes.inputs import Inputs, align, open_inputs
 from probes.tasks import TASKS, get_task
 

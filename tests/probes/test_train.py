@@ -31,6 +31,7 @@ from probes.predict import score
 from probes.tasks import TASKS
 from probes.train import app
 from store import FeatureStore, MissingClipError, StoreNotFoundError
+from tests.reseal import edit_clips, edit_recipe
 
 ARGUMENTS = ["--features", "store/toy", "--views", "3", "--device", "cpu", "--pixels", "96"]
 TELLING, MUTE = "blocks.1@t500", "blocks.0"
@@ -250,13 +251,6 @@ def own_world(world_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return root
 
 
-def edit_clips(store: Path, change: dict[str, object], rows: list[int]) -> None:
-    clips = json.loads((store / "clips.json").read_text())
-    for row in rows:
-        clips[row] |= change
-    (store / "clips.json").write_text(json.dumps(clips))
-
-
 def test_features_and_targets_must_be_of_the_same_clips(own_world: Path) -> None:
     edit_clips(own_world / "targets" / "world", {"digest": "f" * 32}, [3])
     with pytest.raises(TargetsError, match=r"clip train-3 differs between toy/world .* and targets/world"):
@@ -264,8 +258,7 @@ def test_features_and_targets_must_be_of_the_same_clips(own_world: Path) -> None
 
 
 def test_features_and_targets_must_be_of_the_same_version(own_world: Path) -> None:
-    recipe = own_world / "targets" / "world" / "recipe.json"
-    recipe.write_text(recipe.read_text().replace('"version": "1"', '"version": "2"'))
+    edit_recipe(own_world / "targets" / "world", lambda recipe: recipe["dataset"].update(version="2"))
     with pytest.raises(TargetsError, match="version 1, targets targets/world of world version 2"):
         run(*FAST)
 

@@ -19,6 +19,7 @@ from store import (
     StorageRecipe,
     StoreWriter,
     clips_digest,
+    common_bank,
     create,
 )
 
@@ -128,7 +129,14 @@ def write_world(
 ) -> None:
     """`targets/world` and `<model>/world` under `root`. The last tap tells all, the others nothing."""
     table = clip_table(size)
-    dataset = DatasetRecipe(name="world", version="1", digest=clips_digest(table))
+    dataset = DatasetRecipe(
+        name="world",
+        version="1",
+        clips=clips_digest(table),
+        bank=common_bank(table),
+        classes="0" * 32,
+        image_size=(size.grid, size.grid),
+    )
     labels = [clip_targets(clip.row, size) for clip in table]
     dims = {
         "rgb": ("frame", "y", "x", "rgb"),
@@ -161,7 +169,14 @@ def write_features(
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone = BackboneRecipe(
-        family="toy", family_version=1, model=model, kind="encoder", checkpoint="toy", revision=None, digest="0"
+        family="toy",
+        family_version=1,
+        model=model,
+        kind="encoder",
+        checkpoint="toy",
+        revision=None,
+        digest="0" * 32,
+        attention=None,
     )
     shape = (size.frames, size.grid, size.grid, size.channels)
     specs = [

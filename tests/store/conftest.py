@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from store import ArraySpec, ClipRow, Coordinate, DatasetRecipe, Recipe, StoreWriter, clips_digest, create
+from store import (
+    ArraySpec,
+    ClipRow,
+    Coordinate,
+    DatasetRecipe,
+    Recipe,
+    StoreWriter,
+    clips_digest,
+    common_bank,
+    create,
+)
 
 GRID = (2, 3, 5)
 SPECS = [
@@ -59,6 +70,17 @@ class Example:
                 writer.put(row, self.values[row])
 
 
+def dataset_recipe(name: str, clips: Sequence[ClipRow]) -> DatasetRecipe:
+    return DatasetRecipe(
+        name=name,
+        version="1",
+        clips=clips_digest(clips),
+        bank=common_bank(clips),
+        classes="0" * 32,
+        image_size=(6, 6),
+    )
+
+
 def clip_values(seed: int, frames: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(seed)
     return {
@@ -85,7 +107,7 @@ def example(store_root: Path) -> Example:
         )
         for row, bank in enumerate(banks)
     ]
-    recipe = Recipe(kind="features", dataset=DatasetRecipe(name="toys", version="1", digest=clips_digest(clips)))
+    recipe = Recipe(kind="features", dataset=dataset_recipe("toys", clips))
     path = store_root / "toy" / "toys"
     path.parent.mkdir()
     return Example(path, recipe, clips, {clip.row: clip_values(clip.row, len(clip.bank)) for clip in clips})

@@ -1,4 +1,4 @@
-"""xxh3_128 over strings and files: how weights and clips are told apart. It finds changes; it is no signature."""
+"""xxh3_128 over texts, buffers and files: how contents are told apart. It finds changes; it is no signature."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 
 import xxhash
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 22
+DIGEST_PATTERN = r"^[0-9a-f]{32}$"
+
+
+def digest_bytes(content: bytes | memoryview) -> str:
+    """xxh3_128 of some bytes, as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(content)
 
 
 def digest_text(text: str) -> str:
     """xxh3_128 of the UTF-8 bytes, as 32 hexadecimal digits."""
-    return xxhash.xxh3_128_hexdigest(text.encode())
+    return digest_bytes(text.encode())
 
 
 def digest_file(path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LISTED = 24
+
 
 def did_you_mean(what: str, got: str, known: Iterable[str]) -> str:
     """Message for an unknown name: what it is, what was got, the nearest match, or all names if there are few."""
@@ -12,5 +14,5 @@ def did_you_mean(what: str, got: str, known: Iterable[str]) -> str:
     near = get_close_matches(got, names, n=3, cutoff=0.5)
     if near:
         return f"unknown {what} {got!r}. Did you mean {' or '.join(near)}?"
-    listing = ", ".join(names) if len(names) <= 24 else f"{', '.join(names[:24])}, … ({len(names)} in all)"
-    return f"unknown {what} {got!r}. Known: {listing}"
+    listing = ", ".join(names) if len(names) <= _LISTED else f"{', '.join(names[:_LISTED])}, … ({len(names)} in all)"
+    return f"unknown {what} {got!r}. Known: {listing or 'none'}"

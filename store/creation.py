@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.arrays import ArraySpec, create_arrays, load_arrays
-from store.clips import ClipRow, clips_json, load_clips
+from store.arrays import ArraySpec, create_arrays, with_scales
+from store.clips import CLIPS, ClipRow, load_clips, seal_clips
+from store.digest import digest_file
 from store.errors import FormatError, RecipeMismatchError
-from store.files import PARTIAL, raise_for, sync_directory, write_text_atomic
+from store.files import PARTIAL, raise_for, sync_directory, sync_tree, write_atomic
+from store.folder import LocalFolder
+from store.head import Head, load_head, seal_head
 from store.layout import Layout
-from store.recipe import Recipe, differences, load_recipe
+from store.metadata import check_array_name, read_array
+from store.recipe import Recipe, canonical_json, differences
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ def _create_new(
     draft = Layout(layout.path.with_name(f".{layout.path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}"))
     try:
         draft.commits.mkdir(parents=True)
-        write_text_atomic(draft.clips, clips_json(clips))
-        write_text_atomic(draft.provenance, json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+        write_atomic(draft.clips, [seal_clips(clips)])
+        write_atomic(draft.provenance, [json.dumps(provenance, indent=1, sort_keys=True).encode()])
         group = zarr.open_group(str(draft.group), mode="w", zarr_format=3, attributes=dict(attrs))
         for name, coordinate in coordinates.items():
             array = group.create_array(
@@ -91,7 +95,10 @@ def _create_new(
                 attributes={"description": coordinate.description},
             )
             array[...] = np.asarray(coordinate.values)
-        write_text_atomic(draft.recipe, json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        files = [path for path in draft.path.rglob("*") if path.is_file()]
+        digests = {path.relative_to(draft.path).as_posix(): digest_file(path) for path in files}
+        write_atomic(draft.recipe, [seal_head(Head(recipe, attrs, digests))])
+        sync_tree(draft.path)
         os.rename(draft.path, layout.path)
         sync_directory(layout.path.parent)
     except OSError as error:
@@ -103,16 +110,17 @@ def _create_new(
 
 
 def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow]) -> None:
-    existing = load_recipe(layout.recipe)
-    if existing != recipe:
+    folder = LocalFolder(layout.path)
+    head = load_head(folder)
+    if head.recipe != recipe:
         fields = "\n".join(
-            f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(existing, recipe)
+            f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(head.recipe, recipe)
         )
         raise RecipeMismatchError(
             f"{layout.path}: the store was made by another recipe:\n{fields}\n"
             "Ask for what the store holds, or write another store with --out NAME."
         )
-    if load_clips(layout.clips) != list(clips):
+    if load_clips(folder, head.files.get(CLIPS)) != list(clips):
         raise FormatError(
             f"{layout.clips}: differs from the data set although the recipe agrees. "
             "Restore it from a copy of the store."
@@ -121,16 +129,8 @@ def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow]) -> Non
 
 def _add_arrays(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> None:
     """Add missing arrays, each by one rename of its folder."""
-    present = load_arrays(layout.group)
-    for spec in specs:
-        if spec.name in present:
-            old = present[spec.name]
-            if old.shape != (n_clips, *spec.shape) or old.dtype != spec.dtype:
-                raise FormatError(
-                    f"{layout.group / spec.name}: the array has shape {old.shape} and type {old.dtype}, "
-                    f"asked for {(n_clips, *spec.shape)} and {spec.dtype}. Write another store with --out NAME."
-                )
-    missing = [spec for spec in specs if spec.name not in present]
+    asked = with_scales(specs)
+    missing = _missing(layout, asked, n_clips)
     if not missing:
         return
     import zarr
@@ -139,6 +139,7 @@ def _add_arrays(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> Non
     try:
         zarr.open_group(str(draft), mode="w", zarr_format=3)
         create_arrays(draft, missing, n_clips)
+        sync_tree(draft)
         for spec in missing:
             try:
                 os.rename(draft / spec.name, layout.group / spec.name)
@@ -150,3 +151,41 @@ def _add_arrays(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> Non
         raise_for(error, layout.group)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    _missing(layout, asked, n_clips)  # another process may have been first with another array of that name
+
+
+def _missing(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> list[ArraySpec]:
+    """The arrays that are not there. Raises `FormatError` if one is there, but another one than what is asked for."""
+    folder = LocalFolder(layout.path)
+    missing = []
+    for spec in specs:
+        check_array_name(spec.name)
+        try:
+            old = read_array(folder, spec.name)
+        except FileNotFoundError:
+            missing.append(spec)
+            continue
+        if old is None:
+            raise FormatError(f"{layout.group / spec.name}: a coordinate has this name. Choose another for the array.")
+        there, asked = _identity(old.spec()), _identity(spec)
+        if old.shape[0] != n_clips or there != asked:
+            changed = [
+                f"{name}: {there[name]!r} there, {asked[name]!r} asked for"
+                for name in there
+                if there[name] != asked[name]
+            ]
+            raise FormatError(
+                f"{layout.group / spec.name}: the array is another one ({'; '.join(changed)}). "
+                "Write another store with --out NAME."
+            )
+    return missing
+
+
+def _identity(spec: ArraySpec) -> dict[str, Any]:
+    """What must agree for two arrays of one name to be the same: shape, type, dimensions and every attribute."""
+    return {
+        "shape": tuple(spec.shape),
+        "dtype": spec.dtype,
+        "dims": tuple(spec.dims),
+        "attributes": canonical_json(dict(spec.attrs)),
+    }

@@ -1,0 +1,1 @@
+"""`python -m store`, one file per group of commands."""

@@ -1,0 +1,1 @@
+"""Reading many clips: ring of batches, loader, map-style dataset, xarray view."""

@@ -1,0 +1,1 @@
+"""Stores elsewhere: remote folders, the cache of shards, copies, exports."""

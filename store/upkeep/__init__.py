@@ -1,0 +1,1 @@
+"""Keeping a store sound: verify, collect garbage, compare, finalize."""

@@ -16,6 +16,7 @@ from store.catalogue import load_arrays
 from store.clips import CLIPS, ClipRow, load_clips
 from store.commits import commit_names, read_commits, row_of
 from store.committed import Committed, check_rows
+from store.digest import digest_text
 from store.dtypes import dequantise, to_logical
 from store.errors import FormatError, MissingClipError, StoreError, StoreNotFoundError, UnknownArrayError
 from store.fallback import read_whole
@@ -119,9 +120,11 @@ class FeatureStore:
         return self.arrays[array]
 
     def tap_fingerprint(self, array: str) -> str:
-        """Identity of one tap: xxh3_128 over the recipe's fingerprint and the attributes of the array."""
-        from store.digest import digest_text
+        """Identity of one tap: xxh3_128 over the recipe's fingerprint, the array's name and its attributes.
 
+        The attributes hold what the recipe leaves to taps: site and noise level. Taps with the same identity hold the
+        same numbers, whatever lies beside them.
+        """
         return digest_text(canonical_json([self.fingerprint, array, self.info(array).attrs]))
 
     def rows(self, split: str | None = None, arrays: Sequence[str] = ()) -> list[int]:

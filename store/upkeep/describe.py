@@ -82,6 +82,7 @@ def _array(store: FeatureStore, info: ArrayInfo) -> dict[str, Any]:
         "native_grid": info.attrs.get("native_grid"),
         "sigma": noise.get("sigma"),
         "log_snr": noise.get("log_snr"),
+        "fingerprint": store.tap_fingerprint(info.name),
         "clips": int(store.committed.mask(info.name).sum()),
         "bytes": int(store.committed.sizes(info.name).sum()),
     }

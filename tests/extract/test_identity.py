@@ -83,6 +83,21 @@ def test_data_of_unknown_version_are_refused(rooms: Path) -> None:
         make_plan(ToyFamily("toy"), dataset, Request())
 
 
+def test_a_tap_is_identified_by_recipe_site_and_noise_level(rooms: Path) -> None:
+    def taps(**request: object) -> dict[str, str]:
+        plan = make_plan(ToyFamily("toy"), make_dataset("rooms", rooms), Request(**request))  # type: ignore[arg-type]
+        extract(plan, torch.device("cpu"), Progress(quiet=True))
+        store = FeatureStore.open(plan.path)
+        return {tap: store.tap_fingerprint(tap) for tap in store.taps}
+
+    many = taps(sites=["latent", "blocks.0"], noise=["sigma=1", "sigma=2"])
+    assert len(set(many.values())) == 3
+    assert taps(sites=["blocks.0"], noise=["sigma=2"], out="alone") == {"blocks.0@sigma2": many["blocks.0@sigma2"]}
+    assert taps(sites=["blocks.0"], noise=["sigma=2"], out="other", seed=1) != {
+        "blocks.0@sigma2": many["blocks.0@sigma2"]
+    }
+
+
 def test_a_miss_names_the_field_that_missed(rooms: Path) -> None:
     def plan(**request: object):  # type: ignore[no-untyped-def]
         return make_plan(ToyFamily("toy"), make_dataset("rooms", rooms), Request(**request))  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -64,12 +63,9 @@ def watch(path: Path, begin: Barrier, end: Event, opened: Connection) -> None:
 
 
 def close_often(path: Path, begin: Barrier, end: Event) -> None:
-    """Finalize all the time. Tables that are no longer named look old, so that they are deleted."""
+    """Finalize all the time."""
     begin.wait()
     while not end.is_set():
-        for table in path.glob("manifest-*.table"):
-            with suppress(FileNotFoundError):
-                os.utime(table, (0, 0))
         finalize(FeatureStore.open(path))
 
 

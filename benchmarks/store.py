@@ -5,7 +5,8 @@
 
 Prints JSON: every number with its goal and whether it is reached. Ratios are speeds, so above 1 means faster than the
 peer; each is the median over rounds of a ratio taken within the round, which is what holds on a machine that is busy
-with other things. `raw` is `os.preadv` of the same bytes into one reused buffer: nothing that copies once can beat it.
+with other things. `raw` opens the file and reads the same bytes by `os.preadv` into one reused buffer: nothing that
+copies once can beat it, but for the opening, which our reader saves for shards that it has read before.
 Cold reads follow `posix_fadvise(DONTNEED)`; they need files on a disk (`--folder`), not on a tmpfs.
 """
 

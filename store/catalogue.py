@@ -8,7 +8,7 @@ from store.arrays import GROUP, ArrayInfo
 from store.clips import ClipRow
 from store.commits import Commit
 from store.errors import FormatError
-from store.folder import Folder, check_name
+from store.folder import Folder
 from store.manifest import MANIFEST, Manifest
 from store.metadata import ZARR_JSON, parse_array, read_array, read_group
 
@@ -58,9 +58,12 @@ def _consolidated(folder: Folder, manifest: Manifest | None) -> dict[str, ArrayI
             raise FormatError(f"{where}: is not what {MANIFEST} names. Finalize the store and push it again.")
         return {}  # arrays were added since; each is read on its own
     found = {}
-    for name, metadata in ((group.get("consolidated_metadata") or {}).get("metadata") or {}).items():
+    consolidated = group.get("consolidated_metadata") or {"metadata": {}}
+    entries = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise FormatError(f"{where}: its consolidated metadata are no objects. Restore it from a copy of the store.")
+    for name, metadata in entries.items():
         if name in manifest.arrays:
-            check_name(name)
             info = parse_array(name, metadata, manifest.arrays[name], where)
             if info is not None:
                 found[name] = info

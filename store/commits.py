@@ -17,7 +17,7 @@ from store.documents import seal, unseal
 from store.errors import FormatError
 from store.folder import Folder
 from store.recipe import Digest
-from store.records import ShardRecord
+from store.records import ArrayName, ShardRecord
 
 COMMITS = "commits"
 NAME_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12,32}\.json$"
@@ -42,10 +42,10 @@ class Commit(BaseModel):
     row: Annotated[int, Field(ge=0)]
     clip: str
     n_frames: int
-    arrays: dict[str, ShardRecord]
-    metadata: dict[str, Digest]
+    arrays: dict[ArrayName, ShardRecord]
+    metadata: dict[ArrayName, Digest]
     writer: str
-    time: float
+    time: Annotated[float, Field(allow_inf_nan=False)]
 
 
 def writer_name() -> str:

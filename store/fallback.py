@@ -34,14 +34,15 @@ def read_whole(shard: OpenShard, info: ArrayInfo, row: int, n_frames: int) -> ND
             f"{shard.where}: codecs {', '.join(info.codecs)}; accepted are bytes, transpose, crc32c and one of zstd "
             "and blosc. Convert the store where it was made: `python -m store copy`."
         )
-    _guard(shard, info, n_frames)
+    content = _content(shard, info)
+    _guard(content, shard, info, n_frames)
     import zarr
     from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
     of = default_buffer_prototype().buffer.from_bytes
     key = info.shard(row).rpartition("/")[2]
-    files = {"zarr.json": of(json.dumps(info.metadata).encode()), key: of(_content(shard))}
+    files = {"zarr.json": of(json.dumps(info.metadata).encode()), key: of(content)}
     try:
         array = zarr.open_array(MemoryStore(files), mode="r", zarr_format=3)
         return np.asarray(array[row, :n_frames] if info.framed else array[row])
@@ -49,7 +50,11 @@ def read_whole(shard: OpenShard, info: ArrayInfo, row: int, n_frames: int) -> ND
         raise CorruptShardError(f"{shard.where}: {error}. {REPAIR}") from error
 
 
-def _content(shard: OpenShard) -> bytes:
+def _content(shard: OpenShard, info: ArrayInfo) -> bytes:
+    """The whole file, in one request where it is far away. No larger than its chunks can be."""
+    most = info.chunk_bytes + info.chunk_bytes // 64 + 1024
+    if shard.file.size > info.chunks_per_clip * (most + 16):
+        raise CorruptShardError(f"{shard.where}: {shard.file.size} bytes are more than its chunks can have. {REPAIR}")
     content = bytearray(shard.file.size)
     got, view = 0, memoryview(content)
     while got < len(content) and (more := shard.read_into(got, [view[got:]])):
@@ -57,13 +62,10 @@ def _content(shard: OpenShard) -> bytes:
     return bytes(content[:got])
 
 
-def _guard(shard: OpenShard, info: ArrayInfo, n_frames: int) -> None:
+def _guard(content: bytes, shard: OpenShard, info: ArrayInfo, n_frames: int) -> None:
     """Refuse chunks that are not there, or that say they decompress to anything but one chunk of the array."""
     compressor = next((name for name in info.codecs if name in ("zstd", "blosc")), None)
     marks = CRC_BYTES * info.codecs.count("crc32c")
-    most = info.chunk_bytes + info.chunk_bytes // 64 + 1024
-    if shard.file.size > info.chunks_per_clip * (most + 16):
-        raise CorruptShardError(f"{shard.where}: {shard.file.size} bytes are more than its chunks can have. {REPAIR}")
     for position, (offset, nbytes) in enumerate(shard.index):
         if offset == ABSENT:
             if position < _held(info, n_frames):  # zarr-python would make up zeros
@@ -72,9 +74,8 @@ def _guard(shard: OpenShard, info: ArrayInfo, n_frames: int) -> None:
         stored = nbytes - marks
         says: int | None = stored
         if compressor is not None:
-            header = bytearray(min(_HEADER, nbytes))
-            shard.read_into(offset, [header])
-            says = _zstd_length(bytes(header)) if compressor == "zstd" else _blosc_length(bytes(header), stored)
+            header = content[offset : offset + min(_HEADER, nbytes)]
+            says = _zstd_length(header) if compressor == "zstd" else _blosc_length(header, stored)
         if says != info.chunk_bytes:
             raise CorruptShardError(
                 f"{shard.where}: chunk {position} says that it holds {says} bytes, expected {info.chunk_bytes}. "

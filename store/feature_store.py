@@ -18,7 +18,14 @@ from store.commits import commit_names, read_commits, row_of
 from store.committed import Committed, check_rows
 from store.digest import digest_text
 from store.dtypes import dequantise, to_logical
-from store.errors import FormatError, MissingClipError, StoreError, StoreNotFoundError, UnknownArrayError
+from store.errors import (
+    CorruptShardError,
+    FormatError,
+    MissingClipError,
+    StoreError,
+    StoreNotFoundError,
+    UnknownArrayError,
+)
 from store.fallback import read_whole
 from store.folder import Folder, LocalFolder
 from store.head import load_head
@@ -176,29 +183,12 @@ class FeatureStore:
             CorruptShardError: the file is missing, cut short, or does not match its checksums.
         """
         info = self.info(array)
-        shard = self._open(info, row)
-        held = len(self.clips[row].bank)
-        positions = range(held) if frames is None else frames
-        if info.framed and frames is not None and not all(0 <= position < held for position in frames):
-            raise MissingClipError(
-                f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {list(frames)}."
-            )
-        shape = (len(positions), *info.shape[2:]) if info.framed else info.shape[1:]
-        if out is not None and (out.shape != shape or out.dtype != info.physical or not out.flags.c_contiguous):
-            raise ValueError(f"out: expected C-contiguous {shape} {info.physical}, got {out.shape} {out.dtype}")
-        if info.direct:
-            buffer = np.empty(shape, info.physical) if out is None else out
-            self._read_direct(info, row, shard, positions, buffer, verify)
-        else:
-            whole = read_whole(shard, info, row, held)
-            buffer = whole[list(positions)] if info.framed else whole
-        if out is None:
-            if info.scale:
-                return dequantise(buffer, self.scale(array, row, verify=verify))
-            return to_logical(buffer, info.dtype)
-        if buffer is not out:
-            out[...] = buffer
-        return out
+        try:
+            return self._read(info, row, frames, out, verify)
+        except CorruptShardError:
+            if not self._forget(info, row):
+                raise
+            return self._read(info, row, frames, out, verify)
 
     def scale(self, array: str, row: int, *, verify: bool | None = None) -> NDArray[np.float32]:
         """Scales of an `int8-channel` array: (channel,). Value = int8 * scale. `verify` as in `read`."""
@@ -212,6 +202,35 @@ class FeatureStore:
                 f"{channels}. Restore the store from a copy."
             )
         return self.read(name, row, verify=verify)
+
+    def _read(
+        self, info: ArrayInfo, row: int, frames: Sequence[int] | None, out: NDArray[Any] | None, verify: bool | None
+    ) -> NDArray[Any]:
+        shard = self._open(info, row)
+        held = len(self.clips[row].bank)
+        positions = range(held) if frames is None else frames
+        if info.framed and frames is not None and not all(0 <= position < held for position in frames):
+            raise MissingClipError(
+                f"{self.name}: clip {self.clips[row].id} has bank frames 0 … {held - 1}, asked for {list(frames)}."
+            )
+        shape = (len(positions), *info.shape[2:]) if info.framed else info.shape[1:]
+        if out is not None and (out.shape != shape or out.dtype != info.physical or not out.flags.c_contiguous):
+            raise ValueError(f"out: expected C-contiguous {shape} {info.physical}, got {out.shape} {out.dtype}")
+        if info.direct:
+            if out is None:  # what a stranger says of shapes is compared with the file before memory is taken
+                shard.check(positions if info.framed else (0,), info.chunk_bytes)
+            buffer = np.empty(shape, info.physical) if out is None else out
+            self._read_direct(info, row, shard, positions, buffer, verify)
+        else:
+            whole = read_whole(shard, info, row, held)
+            buffer = whole[list(positions)] if info.framed else whole
+        if out is None:
+            if info.scale:
+                return dequantise(buffer, self.scale(info.name, row, verify=verify))
+            return to_logical(buffer, info.dtype)
+        if buffer is not out:
+            out[...] = buffer
+        return out
 
     def _read_direct(
         self,
@@ -228,6 +247,13 @@ class FeatureStore:
         shard.read(chunks, out if info.framed else out[None], verify=check)
         if check:
             self._verified.setdefault((info.name, row), set()).update(chunks)
+
+    def _forget(self, info: ArrayInfo, row: int) -> bool:
+        """Let go of a damaged shard. Returns whether it may only have been damaged in a cache, and can be read anew."""
+        with self._lock:
+            self._shards.pop((info.name, row), None)
+        record = self.committed.record(row, info.name)
+        return record is not None and self.folder.forget(record)
 
     def _open(self, info: ArrayInfo, row: int) -> OpenShard:
         """The shard, open. Those used last stay open; one that is closed here stays readable for who still holds it."""

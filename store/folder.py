@@ -17,7 +17,10 @@ from store.errors import CorruptShardError, FormatError
 from store.files import Buffer, raise_for, write_atomic
 from store.records import FileRecord
 
-REPAIR = "Run `python -m store verify STORE --drop` to un-commit damaged clips, then extract again to refill them."
+REPAIR = (
+    "Restore it from a copy; or, where the store was made, run `python -m store verify STORE --drop` to un-commit "
+    "damaged clips, then extract again to refill them."
+)
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@=+~-]{0,254}")
 
 
@@ -46,6 +49,9 @@ class Folder(Protocol):
 
     def open(self, name: str, record: FileRecord) -> ShardFile:
         """Open a committed shard. Raises `CorruptShardError` if it is missing or is not of the committed size."""
+
+    def forget(self, record: FileRecord) -> bool:
+        """Drop the copy that is kept of a shard, since its bytes are damaged. Returns whether there can be a copy."""
 
     def write(self, name: str, buffers: Sequence[Buffer]) -> None:
         """Publish a file: whole or absent. Replaces what has that name."""
@@ -99,6 +105,10 @@ class LocalFolder:
         if shard.size != record.size:
             raise CorruptShardError(f"{path}: has {shard.size} bytes, committed were {record.size}. {REPAIR}")
         return shard
+
+    def forget(self, record: FileRecord) -> bool:
+        """See `Folder.forget`: there are no copies."""
+        return False
 
     def write(self, name: str, buffers: Sequence[Buffer]) -> None:
         """See `Folder.write`: temporary name, fsync, rename."""

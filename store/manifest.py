@@ -19,7 +19,7 @@ from store.documents import seal, unseal
 from store.errors import CorruptShardError, FormatError
 from store.folder import Folder, ShardFile
 from store.recipe import Digest
-from store.records import FileRecord, ShardRecord
+from store.records import ArrayName, FileRecord, ShardRecord
 
 MANIFEST = "manifest.json"
 _MOST_BYTES = 1 << 28
@@ -53,7 +53,7 @@ class Manifest(BaseModel):
     format: Literal[2] = 2
     fingerprint: Digest
     clips: Annotated[int, Field(gt=0)]
-    arrays: dict[str, Digest]
+    arrays: dict[ArrayName, Digest]
     group: Digest
     commits: tuple[Annotated[str, Field(pattern=NAME_PATTERN)], ...]
     table: Table
@@ -67,11 +67,15 @@ class Merged(NamedTuple):
     where: str
 
     def records(self, array: str) -> NDArray[Any]:
-        """The records of one array, (clip,) of `RECORD`. Raises `FormatError` if the table ends early."""
+        """The records of one array, (clip,) of `RECORD`. Raises `FormatError` if they cannot be read."""
         length = RECORD.itemsize * self.manifest.clips
         content = bytearray(length)
         offset = list(self.manifest.arrays).index(array) * length
-        if self.table.read_into(offset, [memoryview(content)]) != length:
+        try:
+            got = self.table.read_into(offset, [memoryview(content)])
+        except OSError as error:
+            raise FormatError(f"{self.where}: its table cannot be read ({error.strerror}). {_REMEDY}") from error
+        if got != length:
             raise FormatError(f"{self.where}: its table ends early. {_REMEDY}")
         return np.frombuffer(content, RECORD)
 

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from store.digest import DIGEST_PATTERN
 
+ArrayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@=+~-]{0,199}$")]
+"""A name that stays in its folder when it becomes part of a path."""
+
 
 class FileRecord(BaseModel):
     """A file as it was written: `size` in bytes and the xxh3_128 of its content, 32 hexadecimal digits."""

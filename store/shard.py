@@ -134,6 +134,13 @@ class OpenShard:
                 if crc32c(view[row * nbytes : (row + 1) * nbytes]) != stored:
                     raise CorruptShardError(f"{self.where}: frame {position} does not match its crc32c. {REPAIR}")
 
+    def check(self, positions: Sequence[int], nbytes: int) -> None:
+        """Raise as `read` would if one of the chunks is not there or is not as long as it must be."""
+        for position in positions:
+            length = self.index[position][1]
+            if length != nbytes + CRC_BYTES:
+                self._refuse(position, length, nbytes + CRC_BYTES)
+
     def _runs(self, positions: Sequence[int], nbytes: int) -> list[tuple[int, int]]:
         """[start, stop) of `positions` whose chunks lie one after another in the file, each checked for its length."""
         most = min(_READ_CHUNKS, max(1, _READ_BYTES // nbytes))

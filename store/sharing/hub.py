@@ -46,6 +46,12 @@ class HubPlace:
             # A stream depends on no size that was listed long ago: manifests are replaced.
             with suppress(FileNotFoundError):
                 self._info(name)
+            try:
+                self._fs.resolve_path(self._where(name))
+            except FileNotFoundError as error:
+                raise StoreNotFoundError(
+                    f"{self.url}: there is no such repository or revision, or your login may not see it. {_ACCESS}"
+                ) from error
             with self._fs.open(self._where(name), "rb", block_size=0) as file:
                 content: bytes = file.read(limit + 1)
             return content

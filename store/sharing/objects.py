@@ -149,6 +149,7 @@ def file_system(scheme: str, url: str, **options: Any) -> Any:
         StoreNotFoundError: fsspec knows no such scheme.
     """
     import fsspec  # type: ignore[import-untyped]
+    from fsspec.asyn import reset_lock  # type: ignore[import-untyped]
 
     # A forked child makes its own and must never let go of its parent's: closing those connections would take them
     # from the event queue of the operating system, which both share, and the parent would wait for answers in vain.
@@ -156,6 +157,8 @@ def file_system(scheme: str, url: str, **options: Any) -> Any:
     key = os.getpid(), scheme, tuple(settings)
     if key in _SYSTEMS:
         return _SYSTEMS[key]
+    if _SYSTEMS and all(made[0] != os.getpid() for made in _SYSTEMS):
+        reset_lock()  # older releases of fsspec would go on with the parent's event loop, which does not run here
     try:
         return _SYSTEMS.setdefault(key, fsspec.filesystem(scheme, skip_instance_cache=True, **options))
     except ImportError as error:

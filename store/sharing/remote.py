@@ -45,6 +45,7 @@ class RemoteFolder:
 
         Raises:
             FileNotFoundError: it is not there.
+            StoreNotFoundError: the hub shows no such repository, which for a private one means: to this login.
             FormatError: it has more than `limit` bytes.
             RemoteError: the network or the place refuses.
         """
@@ -105,10 +106,12 @@ class RemoteFolder:
         check_name(name)
         self._place.write(name, b"".join(buffers))
 
-    def forget(self, record: FileRecord) -> None:
-        """Drop a shard from the cache, because what was read from there turned out to be damaged."""
-        if self.cache is not None:
-            self.cache.forget(record)
+    def forget(self, record: FileRecord) -> bool:
+        """See `Folder.forget`: the shard in the cache."""
+        if self.cache is None:
+            return False
+        self.cache.forget(record)
+        return True
 
     def _download(self, name: str, record: FileRecord, path: Path) -> None:
         try:

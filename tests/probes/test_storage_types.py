@@ -104,8 +104,8 @@ def test_a_number_that_is_not_finite_is_named_where_it_is_read(
             values[1, 2, 3, 4] = number if values.dtype == np.uint16 else bad
         return values
 
-    def damaged_scale(self: FeatureStore, array: str, row: int) -> NDArray[np.float32]:
-        values = scale(self, array, row)
+    def damaged_scale(self: FeatureStore, array: str, row: int, **named: bool | None) -> NDArray[np.float32]:
+        values = scale(self, array, row, **named)
         if array == TAP and row == 2:
             values[4] = bad
         return values

@@ -77,7 +77,8 @@ class Plan:
         if not (self.path / RECIPE).exists():
             return {row: list(self.taps) for row in self.rows}
         committed = FeatureStore.open(self.path).committed
-        missing = {row: [tap for tap in self.taps if committed.record(row, tap.name) is None] for row in self.rows}
+        held = {tap.name: committed.mask(tap.name) for tap in self.taps}
+        missing = {row: [tap for tap in self.taps if not held[tap.name][row]] for row in self.rows}
         return {row: taps for row, taps in missing.items() if taps}
 
     def specs(self) -> list[ArraySpec]:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from store.commands import looking, sharing, upkeep
+from store.commands._shared import print_error
 from store.errors import StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -23,7 +24,7 @@ def main() -> None:
     try:
         app()
     except (StoreError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED:

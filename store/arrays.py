@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from store.dtypes import INT8_CHANNEL, physical_dtype
+from store.recipe import canonical_json
 
 GROUP = "features.zarr"
 ZSTD_LEVEL = 3
@@ -95,6 +96,11 @@ class ArrayInfo:
         return math.prod(size // chunk for size, chunk in zip(self.shape[1:], self.chunk, strict=True))
 
     @cached_property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip of full length before compression."""
+        return math.prod(self.shape[1:]) * self.physical.itemsize
+
+    @cached_property
     def chunk_bytes(self) -> int:
         """Bytes of one inner chunk before compression."""
         return math.prod(self.chunk) * self.physical.itemsize
@@ -122,6 +128,27 @@ class ArrayInfo:
         """The specification that makes this array again, in another storage type if given."""
         attrs = {name: value for name, value in self.attrs.items() if name not in ("logical_dtype", "scale")}
         return ArraySpec(self.name, self.shape[1:], dtype or self.dtype, self.dims[1:], attrs, "zstd" in self.codecs)
+
+
+def identity(array: ArraySpec | ArrayInfo) -> dict[str, Any]:
+    """What two arrays of one name must share for their values to mean the same: shape, type, dimensions, attributes.
+
+    Of an array on disk also how a shard is laid out, so that shards can be exchanged. A specification leaves that open:
+    who joins a store writes as the array there says.
+    """
+    spec = array.spec() if isinstance(array, ArrayInfo) else array
+    facts: dict[str, Any] = {
+        "shape": [int(size) for size in spec.shape],
+        "dtype": spec.dtype,
+        "dims": list(spec.dims),
+        "attributes": dict(spec.attrs),
+    }
+    return facts | ({"chunk": list(array.chunk), "codecs": list(array.codecs)} if isinstance(array, ArrayInfo) else {})
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Names under which two identities differ. Numbers as in `tap_fingerprint`: 1 and 1.0 are not the same."""
+    return [name for name in a if canonical_json(a[name]) != canonical_json(b[name])]
 
 
 def create_arrays(group_path: Path, specs: Sequence[ArraySpec], n_clips: int) -> None:

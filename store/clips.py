@@ -12,13 +12,10 @@ from store.digest import digest_bytes, digest_text
 from store.documents import seal_text
 from store.errors import FormatError
 from store.folder import Folder
-from store.recipe import canonical_json
+from store.recipe import FileName, canonical_json
 
 CLIPS = "clips.json"
 _MOST_BYTES = 1 << 30
-
-FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*$", max_length=200)]
-"""A name that stays in its folder when it becomes part of a path."""
 
 
 class ClipRow(BaseModel):

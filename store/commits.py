@@ -77,6 +77,22 @@ def commit_names(folder: Folder) -> list[str] | None:
     return None if names is None else [name for name in names if re.fullmatch(NAME_PATTERN, name)]
 
 
+def taken_back(folder: Folder, merged: Iterable[str], listed: Iterable[str]) -> list[str]:
+    """Commits that a manifest has merged and that are there no more, sorted.
+
+    A listing alone does not tell: that of a network file system may be older than the manifest.
+    """
+
+    def gone(name: str) -> bool:
+        try:
+            folder.read(f"{COMMITS}/{name}", _MOST_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        return False
+
+    return [name for name in sorted(set(merged).difference(listed)) if gone(name)]
+
+
 def row_of(name: str) -> int:
     """The row that a commit is of, from its name."""
     return int(name.partition("-")[0])

@@ -64,7 +64,7 @@ class Committed(Mapping[int, Mapping[str, ShardRecord]]):
         return sizes
 
     def __contains__(self, row: object) -> bool:
-        return isinstance(row, int) and any(self.record(row, array) for array in self._arrays)
+        return isinstance(row, int | np.integer) and any(self.record(int(row), array) for array in self._arrays)
 
     def __getitem__(self, row: int) -> Mapping[str, ShardRecord]:
         found = {name: record for name in sorted(self._arrays) if (record := self.record(row, name)) is not None}

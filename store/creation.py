@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.arrays import ArraySpec, create_arrays, with_scales
+from store.arrays import ArraySpec, create_arrays, differing, identity, with_scales
 from store.clips import CLIPS, ClipRow, load_clips, seal_clips
 from store.digest import digest_file
 from store.errors import FormatError, RecipeMismatchError
@@ -23,7 +23,7 @@ from store.folder import LocalFolder
 from store.head import Head, load_head, seal_head
 from store.layout import Layout
 from store.metadata import check_array_name, read_array
-from store.recipe import Recipe, canonical_json, differences
+from store.recipe import Recipe, differences
 
 
 @dataclass(frozen=True)
@@ -167,25 +167,11 @@ def _missing(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> list[A
             continue
         if old is None:
             raise FormatError(f"{layout.group / spec.name}: a coordinate has this name. Choose another for the array.")
-        there, asked = _identity(old.spec()), _identity(spec)
-        if old.shape[0] != n_clips or there != asked:
-            changed = [
-                f"{name}: {there[name]!r} there, {asked[name]!r} asked for"
-                for name in there
-                if there[name] != asked[name]
-            ]
+        there, asked = identity(old.spec()), identity(spec)
+        changed = [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in differing(there, asked)]
+        if old.shape[0] != n_clips or changed:
             raise FormatError(
                 f"{layout.group / spec.name}: the array is another one ({'; '.join(changed)}). "
                 "Write another store with --out NAME."
             )
     return missing
-
-
-def _identity(spec: ArraySpec) -> dict[str, Any]:
-    """What must agree for two arrays of one name to be the same: shape, type, dimensions and every attribute."""
-    return {
-        "shape": tuple(spec.shape),
-        "dtype": spec.dtype,
-        "dims": tuple(spec.dims),
-        "attributes": canonical_json(dict(spec.attrs)),
-    }

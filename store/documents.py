@@ -76,7 +76,7 @@ def _finite(text: str) -> float:
 
 def _check_depth(document: Any) -> None:
     """Refuse what is nested so deeply that whoever walks through it later would run out of stack."""
-    level = [document]
+    level = list(_inside([document]))
     for _ in range(_MOST_DEPTH):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:

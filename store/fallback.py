@@ -17,7 +17,6 @@ from store.shard import ABSENT, CRC_BYTES, OpenShard
 _CODECS = {"bytes", "transpose", "crc32c", "zstd", "blosc"}
 """What zarr-python may decode for us. All of them say how long their output is, so no bomb can fill the memory."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_HEADER = 18
 
 
 def read_whole(shard: OpenShard, info: ArrayInfo, row: int, n_frames: int) -> NDArray[Any]:
@@ -74,8 +73,8 @@ def _guard(content: bytes, shard: OpenShard, info: ArrayInfo, n_frames: int) -> 
         stored = nbytes - marks
         says: int | None = stored
         if compressor is not None:
-            header = content[offset : offset + min(_HEADER, nbytes)]
-            says = _zstd_length(header) if compressor == "zstd" else _blosc_length(header, stored)
+            chunk = memoryview(content)[offset : offset + stored]
+            says = _zstd_length(chunk) if compressor == "zstd" else _blosc_length(chunk)
         if says != info.chunk_bytes:
             raise CorruptShardError(
                 f"{shard.where}: chunk {position} says that it holds {says} bytes, expected {info.chunk_bytes}. "
@@ -91,23 +90,31 @@ def _held(info: ArrayInfo, n_frames: int) -> int:
     return math.ceil(n_frames / frames) * (info.chunks_per_clip * frames // info.shape[1])
 
 
-def _zstd_length(header: bytes) -> int | None:
-    """Frame_Content_Size of a Zstandard frame (RFC 8878, section 3.1.1.1), `None` if it does not say."""
-    if header[:4] != _ZSTD_MAGIC or len(header) < 6:
+def _zstd_length(chunk: memoryview) -> int | None:
+    """Content size of the one Zstandard frame that the chunk is (RFC 8878, section 3.1.1); `None` if it does not say.
+
+    The blocks are counted, too: behind a frame there could be others, and all of them would be decoded.
+    """
+    if chunk[:4] != _ZSTD_MAGIC or len(chunk) < 6:
         return None
-    descriptor = header[4]
+    descriptor = chunk[4]
     single = bool(descriptor & 0x20)
     code = descriptor >> 6
     width = {0: 1 if single else 0, 1: 2, 2: 4, 3: 8}[code]
     start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
-    field = header[start : start + width]
-    if not width or len(field) != width:
+    end, last = start + width, False
+    while not last and end < len(chunk):
+        block = int.from_bytes(chunk[end : end + 3], "little")
+        last, repeated = bool(block & 1), block >> 1 & 3 == 1
+        end += 3 + (1 if repeated else block >> 3)
+    checksum = 4 if descriptor & 4 else 0
+    if not width or not last or end + checksum != len(chunk):
         return None
-    return int.from_bytes(field, "little") + (256 if code == 1 else 0)
+    return int.from_bytes(chunk[start : start + width], "little") + (256 if code == 1 else 0)
 
 
-def _blosc_length(header: bytes, stored: int) -> int | None:
+def _blosc_length(chunk: memoryview) -> int | None:
     """`nbytes` of a Blosc 1 chunk, a little-endian uint32 at byte 4; `None` if it is not as long as it says at 12."""
-    if len(header) < 16 or int.from_bytes(header[12:16], "little") != stored:
+    if len(chunk) < 16 or int.from_bytes(chunk[12:16], "little") != len(chunk):
         return None
-    return int.from_bytes(header[4:8], "little")
+    return int.from_bytes(chunk[4:8], "little")

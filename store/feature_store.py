@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.arrays import ArrayInfo
 from store.catalogue import load_arrays
 from store.clips import CLIPS, ClipRow, load_clips
-from store.commits import commit_names, read_commits, row_of
+from store.commits import commit_names, read_commits, row_of, taken_back
 from store.committed import Committed, check_rows
 from store.digest import digest_text
 from store.dtypes import dequantise, to_logical
@@ -81,15 +81,14 @@ class FeatureStore:
         self.manifest = table.manifest if table else None
         merged = set(self.manifest.commits if self.manifest else ())
         listed = commit_names(folder)
-        self.commits = sorted(merged) if listed is None else listed
+        gone = [] if listed is None else taken_back(folder, merged, listed)
+        self.commits = sorted(merged.union(listed or ()).difference(gone))
         # The manifest only saves reading commits: where one was taken back, those that are left of its row are read.
-        taken_back = {row_of(name) for name in merged.difference(self.commits)}
-        since = read_commits(
-            folder, [name for name in self.commits if name not in merged or row_of(name) in taken_back]
-        )
-        check_rows(self.clips, folder.url, taken_back, since)
+        again = {row_of(name) for name in gone}
+        since = read_commits(folder, [name for name in self.commits if name not in merged or row_of(name) in again])
+        check_rows(self.clips, folder.url, again, since)
         self.arrays = load_arrays(folder, self.manifest, since, self.clips)
-        self.committed = Committed(len(self.clips), table, since, taken_back)
+        self.committed = Committed(len(self.clips), table, since, again)
 
     @classmethod
     def open(cls, reference: Path | str, dataset: str | None = None) -> FeatureStore:
@@ -101,7 +100,13 @@ class FeatureStore:
         """
         from store.locate import locate
 
-        return cls(locate(reference, dataset))
+        store = cls(locate(reference, dataset))
+        if dataset not in (None, store.recipe.dataset.name, store.name.rpartition("/")[2]):
+            raise StoreNotFoundError(
+                f"{store.folder.url}: is the store of {store.recipe.dataset.name!r}, not of {dataset!r}. "
+                "Leave one of them out."
+            )
+        return store
 
     @property
     def path(self) -> Path:

@@ -86,11 +86,6 @@ def _warn_no_links(directory: Path) -> None:
     )
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """`write_atomic` for text, as UTF-8."""
-    write_atomic(path, [text.encode()])
-
-
 def sync_directory(path: Path) -> None:
     """Make renames inside the directory survive power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -143,11 +143,15 @@ class LocalShard:
 
 def check_name(name: str) -> None:
     """Raise `FormatError` for a name that could lead out of the folder, or that not every file system can hold."""
-    for part in name.split("/"):
-        if not _PART.fullmatch(part) or ".." in part:
-            raise FormatError(
-                f"{name!r}: not a name that a store may hold. Names are made of letters, digits and _.@=+~- only."
-            )
+    if not is_name(name):
+        raise FormatError(
+            f"{name!r}: not a name that a store may hold. Names are made of letters, digits and _.@=+~- only."
+        )
+
+
+def is_name(name: str) -> bool:
+    """Whether a store may hold a file of this name."""
+    return all(_PART.fullmatch(part) and ".." not in part for part in name.split("/"))
 
 
 def _link(path: Path) -> str:

@@ -73,14 +73,20 @@ def is_remote(reference: str | Path) -> bool:
 
 
 def place(reference: str | Path) -> Path:
-    """Where a reference leads: a path if it plainly is one or holds a store, else a name under the root."""
+    """Where a reference leads: a path if it plainly is one or holds a store, else a name under the root.
+
+    With `FEATURE_STORE` set, `store/…` is always a name under the root.
+    """
     text = str(reference)
     if is_remote(text):
         raise StoreNotFoundError(f"{text}: expected a place on this machine. Fetch the store: `python -m store pull`.")
     path = Path(text).expanduser()
+    named = path.parts[:1] == ("store",)
+    if named and os.environ.get("FEATURE_STORE"):  # then `store/` can mean nothing else, whatever lies beside us
+        return root() / path.relative_to("store")
     if path.is_absolute() or text.startswith(".") or (path / RECIPE).exists() or _inside(path):
         return path.absolute()
-    return root() / (path.relative_to("store") if path.parts[:1] == ("store",) else path)
+    return root() / (path.relative_to("store") if named else path)
 
 
 def _inside(path: Path) -> list[str]:

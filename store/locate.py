@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.errors import StoreNotFoundError
-from store.folder import Folder, LocalFolder
+from store.folder import Folder, LocalFolder, is_name
 from store.head import RECIPE
 from store.layout import is_remote, resolve
 
@@ -32,7 +32,8 @@ def locate(reference: str | Path, dataset: str | None = None) -> Folder:
         if inside.exists(RECIPE):
             return inside
         raise StoreNotFoundError(f"{url}: no feature store there, nor in {dataset}/ below it (no recipe.json).")
-    found = [name for name in base.names("") or [] if base.exists(f"{name}/{RECIPE}")]
+    names = [name for name in base.names("") or [] if is_name(name)]
+    found = [name for name in names if base.exists(f"{name}/{RECIPE}")]
     if len(found) == 1:
         return RemoteFolder(f"{url}/{found[0]}", cache)
     if found:

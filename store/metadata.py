@@ -16,6 +16,8 @@ from store.folder import Folder, check_name
 ZARR_JSON = "zarr.json"
 MOST_CLIP_BYTES = 1 << 36
 """No clip of an array is larger than 64 GiB."""
+MOST_COMPRESSED_BYTES = 1 << 32
+"""No clip of a compressed array is larger than 4 GiB, since a few kilobytes of a file can become as much."""
 MOST_CHUNKS = 1 << 18
 _MOST_DIMS = 8
 _MOST_LETTERS = 200
@@ -88,6 +90,8 @@ def parse_array(name: str, metadata: Mapping[str, Any], digest: str, where: str)
         _check(all(isinstance(codec, str) for codec in names), "codecs")
         _check("site" not in attrs or _ordered(attrs), "depth and noise of a tap")
         info = ArrayInfo(name, shape, dtype, dims, dict(attrs), chunk[1:], names, metadata, digest)
+        plain = not {"zstd", "blosc"}.intersection(names)
+        _check(plain or info.clip_bytes <= MOST_COMPRESSED_BYTES, "a compressed clip is larger than 4 GiB")
         _check(info.chunks_per_clip <= MOST_CHUNKS, "a clip has too many chunks")
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, StoreError) as error:
         raise FormatError(

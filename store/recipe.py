@@ -16,6 +16,8 @@ from store.digest import DIGEST_PATTERN, digest_text
 from store.errors import FormatError
 
 Text = Annotated[str, Field(min_length=1)]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*$", max_length=200)]
+"""A name that stays in its folder when it becomes part of a path."""
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
@@ -39,7 +41,7 @@ class BackboneRecipe(_Frozen):
 
     family: Text
     family_version: int
-    model: Text
+    model: FileName
     kind: Literal["vgm", "vlm", "encoder", "control"]
     checkpoint: Text
     revision: Text | None
@@ -61,7 +63,7 @@ class DatasetRecipe(_Frozen):
     """Which data.
 
     Attributes:
-        name, version: of the data set.
+        name, version: of the data set; the name is also that of a folder.
         clips: digest of all clips: ids, scenes, splits, lengths and the digests of their source files.
         bank: clip frame numbers that are kept, if all clips agree; else the digest of all banks.
         classes: digest of the classes and their order.
@@ -69,7 +71,7 @@ class DatasetRecipe(_Frozen):
         settings: whatever else the data set says of how it is read.
     """
 
-    name: Text
+    name: FileName
     version: Text
     clips: Digest
     bank: tuple[int, ...] | Digest

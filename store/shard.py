@@ -92,6 +92,9 @@ class OpenShard:
         # Compared without adding: a hostile index can hold sums that overflow.
         if (present[:, 0] > start).any() or (present[:, 1] > start - present[:, 0]).any():
             raise CorruptShardError(f"{where}: the shard's index points outside of the file. {REPAIR}")
+        # Chunks that share bytes would let a small file fill the memory.
+        if present[:, 1].sum(dtype=np.float64) > start:
+            raise CorruptShardError(f"{where}: the shard's index has chunks that overlap. {REPAIR}")
         self.index: list[tuple[int, int]] = [tuple(entry) for entry in table.tolist()]
 
     def read_into(self, offset: int, buffers: Sequence[memoryview | bytearray]) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,14 +18,16 @@ from numpy.typing import NDArray
 
 from store.arrays import ArrayInfo
 from store.casting import absmax_scale, quantise, to_physical
-from store.clips import ClipRow
+from store.catalogue import load_arrays
+from store.clips import CLIPS, ClipRow, load_clips
 from store.commits import write_commit
 from store.digest import digest_file
 from store.errors import ArrayValueError, CorruptShardError, MissingClipError, StoreError, UnknownArrayError
 from store.fallback import read_whole
-from store.feature_store import FeatureStore
 from store.files import write_atomic, write_once
 from store.folder import LocalFolder, LocalShard
+from store.head import load_head
+from store.manifest import load_manifest
 from store.records import ShardRecord
 from store.shard import EncodedShard, OpenShard, encode_shard
 from store.statistics import statistics
@@ -47,8 +51,12 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path, *, threads: int = 3, pending: int = 3) -> None:
-        store = FeatureStore(LocalFolder(path))
-        self._path, self._folder, self._arrays, self._clips = path, store.folder, store.arrays, store.clips
+        self._path, self._folder = path, LocalFolder(path)
+        head = load_head(self._folder)
+        self._clips = load_clips(self._folder, head.files.get(CLIPS))
+        merged = load_manifest(self._folder, head.recipe.fingerprint, len(self._clips))
+        # Commits say nothing that a writer needs, and there may be thousands.
+        self._arrays = load_arrays(self._folder, merged.manifest if merged else None, (), self._clips)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store-writer")
         self._limit = pending
         self._queue: deque[Future[None]] = deque()
@@ -132,6 +140,8 @@ class StoreWriter:
         path = self._path / info.shard(clip.row)
         while not write_once(path, shard.buffers):
             try:
+                with suppress(PermissionError):  # it may be old and unclaimed: `gc` goes by age, and must see it wanted
+                    os.utime(path, follow_symlinks=False)
                 theirs = self._read(clip, info)
                 found = EncodedShard([], path.stat().st_size, digest_file(path))
             except FileNotFoundError:  # taken back since

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from store.commands._shared import print_error, printable
+
 if TYPE_CHECKING:
-    from store.sharing.progress import Progress
+    from store.progress import Progress
     from store.sharing.selection import Selection
 
 Taps = Annotated[list[str] | None, typer.Option(help="Only these taps (or other arrays), by comma.", metavar="A,B")]
@@ -32,7 +34,7 @@ def selection(
 @contextmanager
 def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
     """A bar on the terminal while the body runs; nothing where there is no terminal, or with `quiet`."""
-    from store.sharing.progress import Silent
+    from store.progress import Silent
 
     if quiet or not sys.stderr.isatty():
         yield Silent()
@@ -41,9 +43,9 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichBar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with RichBar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(printable(what), total=None)
 
         class Bar:
             def start(self, total: int) -> None:
@@ -60,7 +62,7 @@ def report_failures(failures: Sequence[Sequence[str]], what: str) -> None:
     if not failures:
         return
     for *names, problem in failures:
-        print(f"error: {', '.join(names)}: {problem}", file=sys.stderr)
+        print_error(f"{', '.join(names)}: {problem}")
     print(
         f"{len(failures)} {what} failed; the rest is done. Mend the cause and run the same command again.",
         file=sys.stderr,

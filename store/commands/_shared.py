@@ -1,8 +1,10 @@
-"""What the commands have in common: their arguments, and how numbers are shown to people."""
+"""What the commands have in common: their arguments, and how names, numbers and errors are shown to people."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from typing import Annotated, Any
 
@@ -12,19 +14,35 @@ Reference = Annotated[str, typer.Argument(help="A store: store/NAME, store/NAME/
 Dataset = Annotated[str | None, typer.Option(help="Which data set, if the reference holds several.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0, DEL, C1, and what breaks lines, turns the direction of text, or is no text: all that is not seen but obeyed."""
+
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, indent=1))
 
 
-def show_size(count: int | float) -> str:
-    """Bytes for people: `27.5 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with every control escaped as in Python (`\\x1b`), since a stranger's names could steer the terminal.
+
+    With `lines`, line feeds stay: those of our own messages.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        return match[0] if lines and match[0] == "\n" else match[0].encode("unicode_escape").decode()
+
+    return _CONTROLS.sub(escape, text)
+
+
+def say(text: str) -> None:
+    """Print one line for people, whatever names are in it."""
+    print(printable(text))
+
+
+def print_error(error: object) -> None:
+    """Print an error for people on standard error; it may have several lines."""
+    print(f"error: {printable(str(error), lines=True)}", file=sys.stderr)
 
 
 def show_age(modified: float) -> str:

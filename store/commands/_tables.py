@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from store.commands._shared import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -30,7 +32,7 @@ def console() -> Console:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), gives_way: Iterable[str] = ()
 ) -> None:
-    """Print a table, without the columns in which nothing stands.
+    """Print a table, without the columns in which nothing stands. Every text is shown as it is, controls escaped.
 
     Args:
         columns: their titles. The first holds names: it is folded over lines if it must be, never cut.
@@ -40,7 +42,9 @@ def print_table(
     """
     from rich.table import Table
 
-    out, rows = console(), list(rows)
+    out, gives_way = console(), {printable(title) for title in gives_way}
+    rows = [[printable(text) for text in row] for row in rows]
+    columns, right = [printable(title) for title in columns], {printable(title) for title in right}
     used = [position for position in range(len(columns)) if not position or any(row[position] for row in rows)]
     columns, rows = [columns[position] for position in used], [[row[position] for position in used] for row in rows]
     widths = [max(len(text) for text in texts) for texts in zip(columns, *rows, strict=True)]
@@ -66,7 +70,9 @@ def print_table(
 def print_wrapped(text: str) -> None:
     """Print a sentence; where it is too long, it goes on below, and no name is broken."""
     print(
-        textwrap.fill(text, console().width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        textwrap.fill(
+            printable(text), console().width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
     )
 
 
@@ -78,7 +84,7 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(name, show_value(value))
+        table.add_row(printable(name), printable(show_value(value)))
     _print(console(), table)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from store.commands._shared import Dataset, Json, Reference, print_json, show_age, show_size
+from store.commands._shared import Dataset, Json, Reference, print_error, print_json, say, show_age
 from store.commands._tables import print_fields, print_table, show_value
 from store.errors import StoreError
+from store.sizes import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +44,11 @@ def list_stores(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     elif not found:
-        print(f"No feature store in {root()}. Make one: `python -m extract`. Or fetch one: `python -m store pull`.")
+        say(f"No feature store in {root()}. Make one: `python -m extract`. Or fetch one: `python -m store pull`.")
     else:
         _print_stores(whole)
     for each in damaged:
-        print(f"error: {each['error']}", file=sys.stderr)
+        print_error(each["error"])
     if damaged:
         raise typer.Exit(1)
 
@@ -78,12 +78,13 @@ def diff(
         left, right = FeatureStore.open(a), FeatureStore.open(b)
         found = compare(left, right)
     except (StoreError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         raise typer.Exit(2) from None
     if as_json:
         print_json({"a": left.folder.url, "b": right.folder.url, "same": not found} | _as_json(found))
     else:
-        print(f"A  {left.folder.url}\nB  {right.folder.url}")
+        say(f"A  {left.folder.url}")
+        say(f"B  {right.folder.url}")
         _print_difference(found)
     if found:
         raise typer.Exit(1)
@@ -209,4 +210,4 @@ def _print_changes(title: str, changes: Changes) -> None:
 def _print_names(title: str, names: Sequence[str], most: int = _NAMED) -> None:
     if names:
         rest = f", … ({len(names)} in all)" if len(names) > most else ""
-        print(f"  {title}: {', '.join(names[:most])}{rest}")
+        say(f"  {title}: {', '.join(names[:most])}{rest}")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from store.commands._parts import Clips, Limit, Splits, Taps, Threads, progress_bar, report_failures, selection
-from store.commands._shared import Dataset, Json, Reference, print_json, show_size
+from store.commands._shared import Dataset, Json, Reference, print_json, say
+from store.commands._tables import print_table
 from store.errors import NotWritableError, StoreError
 from store.layout import is_remote, place
+from store.sizes import show_size
 
 if TYPE_CHECKING:
     from store.feature_store import FeatureStore
@@ -72,7 +74,11 @@ def push(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Copy a store to object storage or the hub, where others read it in place or pull it."""
+    """Copy a store to object storage or the hub, where others read it in place or pull it.
+
+    Several copies of one recipe may go to one place at once: whoever is first with a clip is kept. Not so on servers
+    that speak S3 without conditional writes (If-None-Match): there only one push may run at a time.
+    """
     from store.feature_store import FeatureStore
 
     if not is_remote(destination):
@@ -151,12 +157,12 @@ def export_store(
     if as_json:
         print_json({"store": store.name, "out": out, **asdict(done)})
     else:
-        print(f"{store.name} -> {out}: {done.files} files, {_speed(done.bytes, begun)}{_also(done.files_there)}")
+        say(f"{store.name} -> {out}: {done.files} files, {_speed(done.bytes, begun)}{_also(done.files_there)}")
         if done.left_out:
-            print(f"  {done.left_out} clips are left out: they are not committed for all of {', '.join(done.dtypes)}")
+            say(f"  {done.left_out} clips are left out: they are not committed for all of {', '.join(done.dtypes)}")
         for name, dtype in done.dtypes.items():
             if dtype != store.info(name).dtype:
-                print(f"  {name}: {store.info(name).dtype} written as {dtype}")
+                say(f"  {name}: {store.info(name).dtype} written as {dtype}")
     report_failures(done.failed, "files")
 
 
@@ -176,13 +182,13 @@ def _transfer(
     if as_json:
         print_json(_summary(store, target.url, done))
     else:
-        print(f"{store.folder.url} -> {target.url}")
-        print(
+        say(f"{store.folder.url} -> {target.url}")
+        say(
             f"  {done.clips} clips, {len(done.arrays)} arrays: {done.shards} shards copied, "
             f"{_speed(done.bytes, begun)}{_also(done.shards_there)}"
         )
         if done.kept:
-            print(
+            say(
                 f"  {done.kept} shards differ from those that are there, of the same recipe; those that are there were "
                 "kept. Computed again on other hardware, features need not agree to the last bit."
             )
@@ -203,20 +209,19 @@ def _convert(
     if as_json:
         print_json(_costs(store, path, done))
     else:
-        from rich.console import Console
-        from rich.table import Table
-
-        print(f"{store.folder.url} -> {path}")
-        print(
+        say(f"{store.folder.url} -> {path}")
+        say(
             f"  {done.clips} clips as {dtype} (from {done.recipe.storage.converted_from}) in "
             f"{time.monotonic() - begun:.1f} s{_also(done.clips_there)}; fingerprint {done.recipe.fingerprint}"
         )
-        table = Table("tap", "clips", "mean error", "worst error", "worst clip", title_justify="left")
-        table.title = "Relative L2 error of the conversion"
-        for tap, cost in done.costs.items():
-            table.add_row(tap, str(cost.clips), f"{cost.mean:.2e}", f"{cost.worst:.2e}", cost.worst_clip)
         if done.costs:
-            Console().print(table)
+            print("Relative L2 error of the conversion")
+            rows = [
+                (tap, str(cost.clips), f"{cost.mean:.2e}", f"{cost.worst:.2e}", cost.worst_clip)
+                for tap, cost in done.costs.items()
+            ]
+            columns = ("tap", "clips", "mean error", "worst error", "worst clip")
+            print_table(columns, rows, right=columns[1:4])
     report_failures(done.failed, "arrays of clips")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from store.commands._parts import progress_bar
-from store.commands._shared import Dataset, Json, Reference, print_json, show_age, show_size
+from store.commands._shared import Dataset, Json, Reference, print_error, print_json, say, show_age
 from store.commands._tables import print_table, print_wrapped
 from store.errors import StoreError
+from store.sizes import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +71,7 @@ def finalize(reference: Reference, dataset: Dataset = None, as_json: Json = Fals
     if as_json:
         print_json({"store": store.name, "clips": len(store.committed), "arrays": len(store.arrays)})
     else:
-        print(f"{store.name}: manifest of {len(store.committed)} clips and {len(store.arrays)} arrays written")
+        say(f"{store.name}: manifest of {len(store.committed)} clips and {len(store.arrays)} arrays written")
 
 
 def collect(
@@ -110,7 +110,7 @@ def collect(
     else:
         _print_garbage(found, deleted=delete, older_than=older_than)
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
     if errors:
         raise typer.Exit(1)
 
@@ -200,7 +200,7 @@ def _print_report(path: Path, report: Report, dropped: Dropped | None, deep: boo
 
     name = name_of(path)
     if report.bad:
-        print(f"{path}:")
+        say(f"{path}:")
     for bad in report.bad:
         print_wrapped(f"  {bad.name}: {bad.problem}")
     how = "every byte" if deep else "sizes only; --deep reads every byte"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch.utils.data import Dataset, default_collate
 
 from store.feature_store import FeatureStore
 from store.reading.batch import FeatureBatch
+from store.reading.handle import StoreHandle
 from store.reading.samples import clip_lengths
 from store.reading.slot import Slot
 
@@ -70,21 +71,21 @@ class FeatureDataset(Dataset[FeatureBatch]):
         self._lengths = clip_lengths(features, taps, rows, split)
         self.rows = list(self._lengths)
         self._taps, self._frames, self._verify = list(taps), None if frames is None else list(frames), verify
-        self._url, self._features = features.folder.url, cast(FeatureStore | None, features)
+        self._handle = StoreHandle(features)
 
     def __len__(self) -> int:
         """Number of clips."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> FeatureBatch:
-        """One clip. Raises what `FeatureStore.read` raises."""
+        """One clip. Raises what `FeatureStore.read` raises; `RecipeMismatchError` if another store is there by now."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> ReadTogether:
         """Several clips with equally many frames, read into one batch. `DataLoader` calls this."""
         rows = [self.rows[index] for index in indices]
         request = [(row, range(self._lengths[row]) if self._frames is None else self._frames) for row in rows]
-        features = self._open()
+        features = self._handle.store
         arrays = [features.info(tap) for tap in self._taps]
         slot = Slot(arrays, len(request), max((len(frames) for _, frames in request), default=0))
         batch, reads = slot.lay_out(request)
@@ -96,12 +97,3 @@ class FeatureDataset(Dataset[FeatureBatch]):
     def collate(clips: list[FeatureBatch]) -> FeatureBatch:
         """Clips as one batch, without a copy if they were read together."""
         return clips.batch if isinstance(clips, ReadTogether) else cast(FeatureBatch, default_collate(clips))
-
-    def _open(self) -> FeatureStore:
-        """The store, opened anew in a worker process."""
-        if self._features is None:
-            self._features = FeatureStore.open(self._url)
-        return self._features
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_features": None}

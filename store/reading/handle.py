@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from threading import Lock
 from typing import Any
 
@@ -10,14 +11,19 @@ from store.errors import RecipeMismatchError
 from store.feature_store import FeatureStore
 from store.folder import Folder
 
-_KEPT = 8
-"""Stores that a process keeps open for what it was sent."""
-_opened: dict[tuple[str, str], FeatureStore] = {}
+_KEPT = 4
+"""Stores that a process keeps open for what it was sent.
+
+Each holds up to 128 shards open, and a process may commonly open 1024 files, of which others need some too.
+"""
+_opened: dict[tuple[bytes, str], FeatureStore] = {}
 _lock = Lock()
 
 
 class StoreHandle:
     """An open store, or one to be opened when it is first used.
+
+    The folder is what is sent, so that another process reads with the same login and through the same cache.
 
     Args:
         store: the store.
@@ -54,7 +60,7 @@ class StoreHandle:
 def _open(folder: Folder, state: str) -> FeatureStore:
     """The store in `folder`, opened after it had reached `state`."""
     with _lock:
-        key = folder.url, state
+        key = pickle.dumps(folder), state  # the URL for messages tells neither logins nor caches apart
         if key not in _opened:
             _opened[key] = FeatureStore(folder)
             while len(_opened) > _KEPT:

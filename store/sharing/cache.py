@@ -26,8 +26,8 @@ from store.errors import FormatError, StoreError
 from store.folder import LocalShard
 from store.records import FileRecord
 from store.sharing.room import entries, locked, make_room
-from store.sharing.sizes import show_size
 from store.sharing.trouble import damaged
+from store.sizes import show_size
 
 log = logging.getLogger(__name__)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from store.arrays import GROUP, ArrayInfo
 from store.clips import ClipRow
 from store.commits import COMMITS, write_commit
 from store.digest import digest_bytes, digest_file
-from store.errors import FormatError, StorageFullError
+from store.errors import FormatError, NotWritableError, StorageFullError
 from store.feature_store import FeatureStore
 from store.files import PARTIAL, raise_for, sync_directory, write_atomic, write_once
 from store.folder import Folder, LocalFolder, check_name
@@ -21,7 +21,35 @@ from store.head import RECIPE
 from store.layout import is_remote, place
 from store.metadata import ZARR_JSON
 from store.records import ShardRecord
-from store.sharing.sizes import show_size
+from store.sizes import show_size
+
+
+class Settled(NamedTuple):
+    """What is there of shards in whose place another writer had put something.
+
+    Attributes:
+        records: to be committed; empty if that is done.
+        kept: whether values of the other writer stay.
+    """
+
+    records: Mapping[str, ShardRecord]
+    kept: bool
+
+
+class Late(NamedTuple):
+    """Shards that were taken for copied, of which another writer turned out to be first. Its values stay.
+
+    Attributes:
+        clip, array: id of the clip, name of the array.
+        shards, bytes: how many shards, scales included, and what size ours had.
+        problem: why nothing of the clip was committed for the array; empty if what is there was.
+    """
+
+    clip: str
+    array: str
+    shards: int
+    bytes: int
+    problem: str
 
 
 @runtime_checkable
@@ -54,11 +82,36 @@ class Destination(Protocol):
             Whether the shard is there now, with this content; else another writer put something else there before.
         """
 
+    def settle(
+        self,
+        clip: ClipRow,
+        unit: Sequence[ArrayInfo],
+        ours: Mapping[str, ShardRecord],
+        source: FeatureStore,
+        fetch: Callable[[str], memoryview],
+    ) -> Settled:
+        """Make the best of a clip of which `put` found something else: whole shards stay, damaged ones are replaced.
+
+        Args:
+            clip: the clip.
+            unit: an array as it is there, behind its scales if it has some.
+            ours: array -> record at the source.
+            source: the store that is copied.
+            fetch: content of a shard of the source, until the next is fetched.
+
+        Raises:
+            FormatError: what is there is incomplete, and cannot be completed by us.
+        """
+
     def commit(self, clip: ClipRow, records: Mapping[str, ShardRecord], arrays: Mapping[str, ArrayInfo]) -> None:
         """Commit what was put of a clip, under the metadata of the arrays that are there."""
 
-    def finish(self, there: FeatureStore) -> None:
-        """Write the manifest of all that is there: what was there when `there` was opened, and what was committed."""
+    def finish(self, there: FeatureStore) -> Sequence[Late]:
+        """Write the manifest of all that the commits there say. Returns what turned out to be there before.
+
+        Args:
+            there: the store as it was before anything was put.
+        """
 
     def close(self) -> None:
         """Let go of what is held, whether finished or not."""
@@ -73,9 +126,19 @@ def destination(reference: str | Path) -> Destination:
     """
     if not is_remote(reference):
         return LocalDestination(place(reference))
-    from store.sharing.upload import remote_destination
+    url = str(reference)
+    if url.startswith(("http://", "https://")):
+        raise NotWritableError(
+            f"{url}: a web server is read from only. Copy the store to where the server takes its files, or to "
+            "s3://… or hf://datasets/…."
+        )
+    if url.startswith("hf://"):
+        from store.sharing.upload_hub import HubDestination
 
-    return remote_destination(str(reference))
+        return HubDestination(url)
+    from store.sharing.upload import RemoteDestination
+
+    return RemoteDestination(url)
 
 
 def check_apart(source: Folder, target: Destination) -> None:
@@ -163,15 +226,33 @@ class LocalDestination:
         place = self.path / name
         return (not os.path.lexists(place) and write_once(place, [content])) or _holds(place, content)
 
+    def settle(
+        self,
+        clip: ClipRow,
+        unit: Sequence[ArrayInfo],
+        ours: Mapping[str, ShardRecord],
+        source: FeatureStore,
+        fetch: Callable[[str], memoryview],
+    ) -> Settled:
+        """See `Destination.settle`. `StoreWriter` knows how, and commits: it quantises by the scales that are there."""
+        from store.writer import StoreWriter
+
+        array = unit[-1].name
+        with StoreWriter(self.path) as writer:
+            writer.put(clip.row, {array: source.read(array, clip.row)})
+        same = [digest_file(self.path / info.shard(clip.row)) == ours[info.name].xxh3_128 for info in unit]
+        return Settled({}, not all(same))
+
     def commit(self, clip: ClipRow, records: Mapping[str, ShardRecord], arrays: Mapping[str, ArrayInfo]) -> None:
         """See `Destination.commit`."""
         commit_clip(self.folder, clip, records, arrays)
 
-    def finish(self, there: FeatureStore) -> None:
+    def finish(self, there: FeatureStore) -> Sequence[Late]:
         """See `Destination.finish`."""
         from store.upkeep.finalize import finalize_if_stale
 
         finalize_if_stale(self.path)
+        return ()
 
     def close(self) -> None:
         """See `Destination.close`."""

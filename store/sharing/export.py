@@ -22,8 +22,8 @@ from store.errors import CorruptShardError, FormatError, StoreError
 from store.feature_store import FeatureStore
 from store.files import PARTIAL, partial_name, raise_for, sync_directory, write_atomic
 from store.folder import LocalFolder
+from store.progress import Progress, Silent, in_order
 from store.sharing.formats import FORMATS, Format, Part
-from store.sharing.progress import Progress, Silent, in_order
 from store.sharing.selection import Selection, chosen_arrays, chosen_rows
 from store.suggest import did_you_mean
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from store.errors import NotWritableError, RemoteError, StoreNotFoundError
 from store.files import Buffer
@@ -22,8 +23,11 @@ _TYPES = {"datasets", "models", "spaces", "buckets"}
 _ACCESS = "Log in with `hf auth login` or set HF_TOKEN; a private repository needs a token that may read (or write) it."
 _OTHERS = frozenset({409, 412})
 """Somebody else's commit came first. Then ours goes on top of it."""
+_RACES = 6
+"""Attempts of a commit that depends on what is there: others may come first again."""
 _ASKED = 500
 """Paths of one question to the hub."""
+_BLOCK = 1 << 22
 
 
 class HubPlace:
@@ -131,7 +135,58 @@ class HubPlace:
         return system
 
 
-def commit_files(url: str, files: Mapping[str, bytes | Path | Sequence[Buffer]], message: str) -> str:
+Files = Mapping[str, bytes | Path | Sequence[Buffer]]
+
+
+class Held(NamedTuple):
+    """A file of a repository: its size, the name of its git object, and its sha256 if it is a large one."""
+
+    size: int
+    blob: str
+    sha256: str | None
+
+    def same(self, path: Path) -> bool:
+        """Whether a file of this machine has the same content."""
+        size = path.stat().st_size
+        if size != self.size:
+            return False
+        state = hashlib.sha1(b"blob %d\0" % size) if self.sha256 is None else hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                state.update(block)
+        return state.hexdigest() == (self.sha256 or self.blob)
+
+
+class Revision:
+    """A folder of a repository as it was after one commit.
+
+    Args:
+        api: the hub's client.
+        where: the folder, for messages.
+        commit: how the client names the repository and the commit.
+        prefix: of the names of the folder.
+    """
+
+    def __init__(self, api: Any, where: str, commit: dict[str, Any], prefix: str) -> None:
+        self._api, self._where, self._commit, self._prefix = api, where, commit, prefix
+
+    def held(self, names: Iterable[str]) -> dict[str, Held]:
+        """Those of the files that are there. A request for each 500."""
+        paths = [self._prefix + name for name in names]
+        found: dict[str, Held] = {}
+        for start in range(0, len(paths), _ASKED):
+
+            def ask(asked: list[str] = paths[start : start + _ASKED]) -> list[Any]:
+                infos = self._api.get_paths_info(paths=asked, **self._commit)
+                return [info for info in infos if hasattr(info, "size")]
+
+            for info in attempt(ask, self._where, _ACCESS, _ATTEMPTS):
+                sha256 = info.lfs.sha256 if info.lfs else None
+                found[info.path.removeprefix(self._prefix)] = Held(info.size, info.blob_id, sha256)
+        return found
+
+
+def commit_files(url: str, files: Files | Callable[[Revision], Files], message: str) -> str:
     """Add files to a hub repository, all in one commit, since the hub limits commits and not files.
 
     The hub takes up to some thousand files and 1 GB of small ones (below 10 MB) in one commit; large ones do not count.
@@ -139,11 +194,13 @@ def commit_files(url: str, files: Mapping[str, bytes | Path | Sequence[Buffer]],
 
     Args:
         url: `hf://datasets/<user>/<name>[@<branch>][/<folder>]`; the repository must exist.
-        files: name inside the folder -> content, or the local file that holds it, or its buffers in order.
+        files: name inside the folder -> content, or the local file that holds it, or its buffers in order. Or what
+            chooses them by what is there: the commit then goes on top of this very revision, and if somebody else's
+            comes first, the files are chosen again. If none are, there is no commit.
         message: summary of the commit.
 
     Returns:
-        The commit's hash.
+        The hash of the commit, or of the last one if there was nothing to commit.
 
     Raises:
         NotWritableError: the URL is of no repository, or there is none.
@@ -151,19 +208,31 @@ def commit_files(url: str, files: Mapping[str, bytes | Path | Sequence[Buffer]],
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    for name in files:
-        check_name(name)
     where = url.rstrip("/")
     repository, folder = _repository(where)
     prefix = f"{folder}/" if folder else ""
-    operations = [CommitOperationAdd(prefix + name, _content(content)) for name, content in files.items()]
     api = HfApi()
+    prepared: dict[tuple[str, bytes | Path], Any] = {}  # they know what they have uploaded
 
-    def commit() -> str:
-        made: str = api.create_commit(operations=operations, commit_message=message, **repository).oid
-        return made
+    def operation(name: str, content: bytes | Path) -> Any:
+        check_name(name)
+        if (name, content) not in prepared:
+            prepared[name, content] = CommitOperationAdd(prefix + name, content)
+        return prepared[name, content]
 
-    made = attempt(commit, where, _ACCESS, _ATTEMPTS, _OTHERS)
+    def commit() -> tuple[str, list[Any]]:
+        parent: str | None = None
+        chosen = files
+        if callable(chosen):
+            parent = str(api.repo_info(**repository).sha)
+            chosen = chosen(Revision(api, where, {**repository, "revision": parent}, prefix))
+            if not chosen:
+                return parent, []
+        operations = [operation(name, _content(content)) for name, content in chosen.items()]
+        made = api.create_commit(operations=operations, commit_message=message, parent_commit=parent, **repository)
+        return made.oid, operations
+
+    made, operations = attempt(commit, where, _ACCESS, _RACES if callable(files) else _ATTEMPTS, _OTHERS)
     _check_committed(api, where, {**repository, "revision": made}, operations)
     return made
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from store.errors import MissingPackageError, NotWritableError, StoreNotFoundError
 from store.sharing.trouble import attempt, status_of
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ATTEMPTS = 2
@@ -19,6 +22,13 @@ _PART = 8 << 20
 _PARTS = 8
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
 """Places where a file appears whole when its upload is complete."""
+_TAKEN = 412
+"""Answer to a conditional PUT: the name is taken."""
+_CONFLICT = frozenset({409})
+"""Somebody puts a file of that name at this moment. Whether it arrives is known at the next try."""
+_UNCONDITIONAL = 501
+"""Some servers that speak S3 do not know conditions; others pass them over, which nobody can see."""
+_IN_MEMORY = Lock()
 _ACCESS = {
     "s3": (
         "Credentials are those of every AWS tool: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL …; for a public "
@@ -78,13 +88,50 @@ class ObjectPlace:
 
     def write(self, name: str, content: bytes) -> None:
         """See `Place.write`: one PUT."""
+        self._publish(name, lambda: self._fs.pipe_file(self._where(name), content))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See `Shelf.create`: a request whether it is there, then one PUT on the condition that it is not.
+
+        S3, Google and Azure keep the condition by themselves, and memory is of one process. Servers that speak S3 and
+        pass conditions over are told what was there a moment before: there only one writer may work at a time.
+        """
+
+        def call() -> bool:
+            try:  # spares sending a large file in vain, and is all there is where conditions are unknown
+                self._range(name, 0, 1)
+            except FileNotFoundError:
+                return self._put_new(self._where(name), content)
+            return False
+
+        if self._scheme != "memory":
+            return self._publish(name, call)
+        with _IN_MEMORY:  # fsspec looks first and writes then
+            return self._publish(name, call)
+
+    def _put_new(self, path: str, content: bytes) -> bool:
+        try:
+            self._fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        except Exception as error:
+            status = status_of(error)
+            if status == _TAKEN:
+                return False
+            if status != _UNCONDITIONAL:
+                raise
+            log.warning("%s: this server knows no conditional PUT: only one writer may work at a time", self.url)
+            self._fs.pipe_file(path, content)
+        return True
+
+    def _publish(self, name: str, call: Callable[[], T]) -> T:
         if self._scheme not in _ATOMIC:
             raise NotWritableError(
                 f"{self.url}: a file over {self._scheme}:// could be seen half-written, so nothing is written there. "
                 "Copy the store to a folder of this machine, and that folder with the tools of the place."
             )
         try:
-            self._attempt(name, lambda: self._fs.pipe_file(self._where(name), content))
+            return self._attempt(name, call, _CONFLICT)
         except FileNotFoundError as error:
             raise NotWritableError(f"{self.url}: there is no such bucket ({error}). Create it first.") from error
 
@@ -118,8 +165,9 @@ class ObjectPlace:
 
         return self._attempt(name, call)
 
-    def _attempt(self, name: str, call: Callable[[], T]) -> T:
-        return attempt(call, self._where(name), _ACCESS.get(self._scheme, "Check your credentials."), _ATTEMPTS)
+    def _attempt(self, name: str, call: Callable[[], T], passing: frozenset[int] = frozenset()) -> T:
+        access = _ACCESS.get(self._scheme, "Check your credentials.")
+        return attempt(call, self._where(name), access, _ATTEMPTS, passing)
 
     def _where(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url

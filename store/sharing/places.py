@@ -36,6 +36,14 @@ class Place(Protocol):
         """Publish a file, whole or not at all. Raises `NotWritableError` where that cannot be done."""
 
 
+@runtime_checkable
+class Shelf(Protocol):
+    """A place where a file can be published that must not replace another."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Publish a file, whole or not at all, unless there is one of that name. Returns whether it was published."""
+
+
 def connect(url: str) -> Place:
     """The place that a URL names: `s3://…`, `hf://datasets/…`, `https://…`, or what else fsspec can reach.
 

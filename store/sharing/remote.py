@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from store.errors import FormatError
+from store.errors import FormatError, NotWritableError
 from store.files import Buffer
 from store.folder import ShardFile, check_name
 from store.records import FileRecord
 from store.sharing.cache import NoRoomError, ShardCache
-from store.sharing.places import Place, connect
+from store.sharing.places import Place, Shelf, connect
 from store.sharing.trouble import damaged
 
 
@@ -105,6 +105,18 @@ class RemoteFolder:
         """
         check_name(name)
         self._place.write(name, b"".join(buffers))
+
+    def create(self, name: str, buffers: Sequence[Buffer]) -> bool:
+        """Publish a file unless there is one of that name. Returns whether it was published.
+
+        Raises:
+            NotWritableError: as `write`; and the hub, where `commit_files` does this for many files at once.
+            RemoteError: the network or the place refuses.
+        """
+        check_name(name)
+        if not isinstance(self._place, Shelf):
+            raise NotWritableError(f"{self.url}: no single file can be put here without replacing another.")
+        return self._place.create(name, b"".join(buffers))
 
     def forget(self, record: FileRecord) -> bool:
         """See `Folder.forget`: the shard in the cache."""

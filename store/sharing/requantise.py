@@ -22,9 +22,9 @@ from store.errors import ArrayValueError, CorruptShardError, StoreError
 from store.feature_store import FeatureStore
 from store.head import RECIPE, Head, seal_head
 from store.layout import PROVENANCE
+from store.progress import Progress, Silent, in_order
 from store.recipe import Recipe
 from store.sharing.destination import LocalDestination, check_apart
-from store.sharing.progress import Progress, Silent, in_order
 from store.sharing.selection import Selection, chosen_arrays, chosen_rows
 from store.sharing.skeleton import check_same_recipe, skeleton
 from store.suggest import did_you_mean

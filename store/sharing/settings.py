@@ -8,7 +8,7 @@ from pathlib import Path
 
 from store.errors import SettingError
 from store.sharing.cache import ShardCache
-from store.sharing.sizes import parse_size
+from store.sizes import parse_size
 
 PLACE = "FEATURE_CACHE"
 SIZE = "FEATURE_CACHE_SIZE"

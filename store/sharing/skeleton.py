@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from store.arrays import GROUP, ArrayInfo
+from store.arrays import GROUP, ArrayInfo, differing, identity
 from store.clips import CLIPS
 from store.digest import digest_bytes
 from store.documents import unseal
@@ -16,7 +16,7 @@ from store.folder import Folder
 from store.head import RECIPE
 from store.layout import PROVENANCE
 from store.metadata import ZARR_JSON
-from store.recipe import Recipe, canonical_json, differences
+from store.recipe import Recipe, differences
 from store.upkeep.group import GROUP_FILE
 
 _MOST_BYTES = 1 << 30
@@ -86,24 +86,13 @@ def check_same_recipe(recipe: Recipe, there: FeatureStore) -> None:
 
 def check_same_array(ours: ArrayInfo, theirs: ArrayInfo, where: str) -> None:
     """Raise `FormatError` unless the shards of both mean the same. The text of their metadata may differ."""
-    mine, other = _identity(ours), _identity(theirs)
-    changed = [f"{name}: {other[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != other[name]]
+    mine, other = identity(ours), identity(theirs)
+    changed = [f"{name}: {other[name]!r} there, {mine[name]!r} here" for name in differing(mine, other)]
     if changed:
         raise FormatError(
             f"{where}/{GROUP}/{ours.name}: is another array than the one of that name here ({'; '.join(changed)}). "
             "Choose another destination."
         )
-
-
-def _identity(info: ArrayInfo) -> dict[str, object]:
-    return {
-        "shape": info.shape,
-        "dtype": info.dtype,
-        "dims": info.dims,
-        "chunk": info.chunk,
-        "codecs": info.codecs,
-        "attributes": canonical_json(dict(info.attrs)),
-    }
 
 
 def _read(folder: Folder, name: str, digest: str | None = None, most: int = _MOST_BYTES) -> bytes:

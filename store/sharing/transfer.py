@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from store.digest import digest_file
 from store.errors import CorruptShardError, FormatError, StoreError
 from store.feature_store import FeatureStore
 from store.folder import LocalFolder
+from store.progress import Progress, Silent, in_order
 from store.records import ShardRecord
-from store.sharing.destination import Destination, LocalDestination, check_apart
+from store.sharing.destination import Destination, Late, LocalDestination, check_apart
 from store.sharing.fetch import Fetcher
-from store.sharing.progress import Progress, Silent, in_order
 from store.sharing.selection import Selection, chosen_arrays, chosen_rows
 from store.sharing.skeleton import array_file, check_same_store, skeleton
 
@@ -98,7 +97,7 @@ def transfer(
     threads = threads or (_LOCAL_THREADS if local else _REMOTE_THREADS)
     work = _Work(source, target, there, units, progress, Transferred(len(rows), arrays))
     work.run(rows, max(1, min(threads, _MEMORY // int(sizes.max()))))
-    target.finish(there)
+    work.correct(target.finish(there))
     return work.done
 
 
@@ -154,6 +153,13 @@ class _Work:
             clips.shutdown(cancel_futures=True)
             shards.shutdown(cancel_futures=True)
 
+    def correct(self, late: Sequence[Late]) -> None:
+        """Count what was taken for copied, and was not."""
+        for clip, array, shards, size, problem in late:
+            self._count(shards=-shards, bytes=-size, kept=0 if problem else shards)
+            if problem:
+                self.done.failed.append((clip, array, problem))
+
     def _clip(self, row: int, shards: ThreadPoolExecutor) -> None:
         """Move what the destination lacks of a clip, and commit what arrived."""
         arriving = [shards.submit(self._unit, row, unit) for unit in self._units]
@@ -176,8 +182,7 @@ class _Work:
             for name, record in records.items():
                 content = self._fetcher.fetch(name, row, record)
                 if not self._target.put(self._there.arrays[name].shard(row), content, self._fetcher.path(name, row)):
-                    self._settle(row, unit[-1], records)
-                    return {}
+                    return self._settle(row, unit, records)
             self._count(shards=len(unit), bytes=size)
             return records
         except (CorruptShardError, FormatError) as error:
@@ -197,21 +202,24 @@ class _Work:
             self._count(kept=len(records))
         return True
 
-    def _settle(self, row: int, array: str, records: Mapping[str, ShardRecord]) -> None:
+    def _settle(self, row: int, unit: tuple[str, ...], records: Mapping[str, ShardRecord]) -> dict[str, ShardRecord]:
         """Another writer has published a shard and not committed it: it is about to, or it was stopped.
 
-        What is there stays if it is whole, and is committed. `StoreWriter` knows how.
+        What is there stays if it is whole, and is committed.
         """
-        from store.writer import StoreWriter
-
-        assert isinstance(self._target, LocalDestination), "only there can a shard be in the way"
-        with StoreWriter(self._target.path) as writer:
-            writer.put(row, {array: self._source.read(array, row)})
-        places = {name: self._target.path / self._there.arrays[name].shard(row) for name in records}
-        if all(digest_file(places[name]) == record.xxh3_128 for name, record in records.items()):
-            self._count(shards=len(records), bytes=sum(record.size for record in records.values()))
-        else:
+        arrays = [self._there.arrays[name] for name in unit]
+        found, kept = self._target.settle(
+            self._source.clips[row],
+            arrays,
+            records,
+            self._source,
+            lambda name: self._fetcher.fetch(name, row, records[name]),
+        )
+        if kept:
             self._count(kept=len(records))
+        else:
+            self._count(shards=len(records), bytes=sum(record.size for record in records.values()))
+        return dict(found)
 
     def _count(self, **more: int) -> None:
         with self._lock:

@@ -1,59 +1,54 @@
-"""Copying to other places: object storage, a request for each file, and the hub, a commit for many files."""
+"""Copying stores to object storage: a request for each file, none of which replaces a sound shard."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 
 from store.arrays import GROUP, ArrayInfo
 from store.clips import CLIPS, ClipRow
 from store.commits import COMMITS
-from store.digest import digest_bytes, digest_text
-from store.errors import FormatError, NotWritableError
+from store.digest import digest_bytes
+from store.errors import FormatError
 from store.feature_store import FeatureStore
-from store.folder import Folder, LocalFolder, check_name
+from store.files import Buffer
+from store.folder import LocalFolder
 from store.head import RECIPE
 from store.layout import PROVENANCE
-from store.manifest import MANIFEST, load_manifest, write_manifest
+from store.manifest import MANIFEST, write_manifest
 from store.metadata import ZARR_JSON
 from store.records import ShardRecord
-from store.sharing.destination import Destination, commit_clip
-from store.sharing.hub import commit_files
+from store.sharing.agree import agree, differ
+from store.sharing.cache import ShardCache
+from store.sharing.destination import Late, Settled, commit_clip
 from store.sharing.remote import RemoteFolder
 from store.upkeep.group import GROUP_FILE, array_documents, group_document
 
+log = logging.getLogger(__name__)
+
 _OF_A_STORE = {RECIPE, CLIPS, PROVENANCE, GROUP, COMMITS}
 _OF_A_REPOSITORY = {"README.md", "LICENSE"}
-BATCH_FILES = 1000
-BATCH_BYTES = 4 << 30
-BATCH_SMALL_BYTES = 1 << 29
-"""The hub limits the commits of an hour, the files of a commit, and the bytes of its small files."""
-_SMALL = 10_000_000
-
-
-def remote_destination(url: str) -> Destination:
-    """The destination at an address. Raises `NotWritableError` for a web server."""
-    if url.startswith(("http://", "https://")):
-        raise NotWritableError(
-            f"{url}: a web server is read from only. Copy the store to where the server takes its files, or to "
-            "s3://… or hf://datasets/…."
-        )
-    return HubDestination(url) if url.startswith("hf://") else RemoteDestination(url)
+_ATTEMPTS = 3
+"""Others may be first again."""
 
 
 class RemoteDestination:
     """A folder in object storage, where a file is there once its upload is complete. See `Destination`.
+
+    A shard never takes the place of another, so several copies of one recipe may go to one place at once, where the
+    place can put a file if it is absent: S3, Google, Azure. Among servers that speak S3 are some that cannot; there
+    only one copy may run at a time.
 
     Args:
         url: `s3://bucket/key`.
     """
 
     def __init__(self, url: str) -> None:
-        self.folder: Folder = RemoteFolder(url, None)
+        self.folder = _Destination(url, None)
         self.url = self.folder.url
-        self._committed: dict[str, tuple[int, Mapping[str, ShardRecord]]] = {}
+        self._changed = False
 
     def existing(self) -> FeatureStore | None:
         """See `Destination.existing`. The metadata of a copy that was cut short is no store, and not in the way."""
@@ -69,34 +64,85 @@ class RemoteDestination:
 
     def begin(self, files: Mapping[str, bytes]) -> None:
         """See `Destination.begin`."""
-        self._publish(files, "Begin a feature store")
+        for name, content in files.items():
+            if name == RECIPE:
+                self.folder.create(name, [content])
+            else:  # a copy that was cut short, of whatever recipe, may have left another
+                self.folder.write(name, [content])
 
     def add(self, files: Mapping[str, bytes]) -> None:
         """See `Destination.add`."""
-        self._publish(files, "Add arrays")
+        for name, content in files.items():
+            self.folder.create(name, [content])
 
     def make_room(self, size: int) -> None:
         """See `Destination.make_room`: there is no telling."""
 
     def put(self, name: str, content: memoryview, path: Path | None) -> bool:
-        """See `Destination.put`. What lies there without a commit is replaced."""
-        self.folder.write(name, [content])
-        return True
+        """See `Destination.put`."""
+        for _ in range(_ATTEMPTS):
+            if self.folder.create(name, [content]):
+                return True
+            try:
+                there = self.folder.read(name, len(content))
+            except FileNotFoundError:  # taken back since
+                continue
+            except FormatError:  # it is longer
+                return False
+            return len(there) == len(content) and digest_bytes(there) == digest_bytes(content)
+        return False
+
+    def settle(
+        self,
+        clip: ClipRow,
+        unit: Sequence[ArrayInfo],
+        ours: Mapping[str, ShardRecord],
+        source: FeatureStore,
+        fetch: Callable[[str], memoryview],
+    ) -> Settled:
+        """See `Destination.settle`. Values are not quantised anew by the scales of another writer."""
+        for _ in range(_ATTEMPTS):
+            records, missing = agree(self.folder, clip, unit, ours)
+            for info in unit:
+                if info.name in missing and not self._place(info.shard(clip.row), fetch(info.name), missing[info.name]):
+                    break
+            else:
+                return Settled(records, differ(records, ours))
+        raise FormatError(
+            f"{self.url}/{unit[-1].shard(clip.row)}: was changed by others again and again. Run the same command again."
+        )
 
     def commit(self, clip: ClipRow, records: Mapping[str, ShardRecord], arrays: Mapping[str, ArrayInfo]) -> None:
         """See `Destination.commit`."""
-        self._committed[commit_clip(self.folder, clip, records, arrays)] = clip.row, records
+        commit_clip(self.folder, clip, records, arrays)
+        self._changed = True
 
-    def finish(self, there: FeatureStore) -> None:
+    def finish(self, there: FeatureStore) -> Sequence[Late]:
         """See `Destination.finish`: consolidated metadata, then the table, then the manifest that names both."""
-        if not self._committed and there.manifest is not None and there.manifest.arrays.keys() == there.arrays.keys():
-            return
-        now = load_manifest(self.folder, there.fingerprint, len(there.clips))
-        if (now.manifest if now else None) != there.manifest:  # somebody else finished a copy in the meantime
+        from store.upkeep.finalize import is_current
+
+        if not self._changed and is_current(there):
+            return ()
+        for _ in range(_ATTEMPTS):
             there = FeatureStore(self.folder)
-        records = dict(there.committed)
-        for row, arrays in self._committed.values():
-            records[row] = {**records.get(row, {}), **arrays}
+            if is_current(there):
+                return ()
+            self._write_manifest(there)
+        log.warning("%s: others kept writing; whoever copies there next completes the manifest", self.url)
+        return ()
+
+    def close(self) -> None:
+        """See `Destination.close`."""
+
+    def _place(self, name: str, content: memoryview, damaged: bool) -> bool:
+        """Put a shard where there is none, or in the place of a damaged one."""
+        if not damaged:
+            return self.folder.create(name, [content])
+        log.warning("%s/%s: replaced, since what was there is damaged", self.url, name)
+        self.folder.write(name, [content])
+        return True
+
+    def _write_manifest(self, there: FeatureStore) -> None:
         with tempfile.TemporaryDirectory(prefix="store-push-") as draft:
             folder, group = LocalFolder(Path(draft)), _group(there)
             manifest = write_manifest(
@@ -105,88 +151,46 @@ class RemoteDestination:
                 len(there.clips),
                 {name: info.digest for name, info in there.arrays.items()},
                 digest_bytes(group),
-                [*{*there.commits, *self._committed}],
-                records,
+                there.commits,
+                there.committed,
             )
             names = (manifest.table.file, MANIFEST)
             files = {GROUP_FILE: group} | {name: (folder.path / name).read_bytes() for name in names}
             self._publish(files, "Add the manifest")
 
-    def close(self) -> None:
-        """See `Destination.close`."""
-
-    def _publish(self, files: Mapping[str, bytes | Path], message: str) -> None:
+    def _publish(self, files: Mapping[str, bytes], message: str) -> None:
         for name, content in files.items():
-            self.folder.write(name, [content if isinstance(content, bytes) else content.read_bytes()])
+            self.folder.write(name, [content])
 
 
-class HubDestination(RemoteDestination):
-    """A folder in a hub repository. Whole clips are gathered, and added in few commits. See `Destination`.
+class _Destination(RemoteFolder):
+    """A folder that need not read again the commits that went there through it: a commit never changes.
 
-    Shards that are not on this machine wait among the temporary files (`TMPDIR`), one batch of them at most.
-
-    Args:
-        url: `hf://datasets/<user>/<name>[/<folder>]`.
+    Attributes:
+        written: name -> content of those commits, as long as they are there.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._given = url
-        self._lock = Lock()
-        self._put: dict[str, Path] = {}
-        self._batch: dict[str, Path] = {}
-        self._sizes: list[int] = []
-        self._clips = 0
-        self._spool = tempfile.TemporaryDirectory(prefix="store-push-")
+    def __init__(self, url: str, cache: ShardCache | None) -> None:
+        super().__init__(url, cache)
+        self.written: dict[str, bytes] = {}
 
-    def put(self, name: str, content: memoryview, path: Path | None) -> bool:
-        """See `Destination.put`."""
-        check_name(name)
-        if path is None:
-            path = self._spooled / digest_text(name)
-            path.write_bytes(content)
-        self._put[name] = path
-        return True
+    def names(self, under: str) -> list[str] | None:
+        """See `Folder.names`."""
+        names = super().names(under)
+        if under == COMMITS:
+            there = {f"{COMMITS}/{name}" for name in names or ()}
+            self.written = {name: content for name, content in self.written.items() if name in there}
+        return names
 
-    def commit(self, clip: ClipRow, records: Mapping[str, ShardRecord], arrays: Mapping[str, ArrayInfo]) -> None:
-        """See `Destination.commit`: the clip joins the batch, shards and commit together."""
-        name = commit_clip(LocalFolder(self._spooled), clip, records, arrays)
-        shards = [arrays[array].shard(clip.row) for array in records]
-        files = {shard: self._put.pop(shard) for shard in shards}
-        files[f"{COMMITS}/{name}"] = self._spooled / COMMITS / name
-        sizes = [path.stat().st_size for path in files.values()]
-        with self._lock:
-            if not _fits(self._sizes + sizes):
-                self._flush()
-            self._batch |= files
-            self._sizes += sizes
-            self._clips += 1
-            self._committed[name] = clip.row, records
+    def read(self, name: str, limit: int) -> bytes:
+        """See `Folder.read`."""
+        return self.written[name] if name in self.written else super().read(name, limit)
 
-    def finish(self, there: FeatureStore) -> None:
-        """See `Destination.finish`."""
-        with self._lock:
-            self._flush()
-        super().finish(there)
-
-    def close(self) -> None:
-        """See `Destination.close`."""
-        self._spool.cleanup()
-
-    @property
-    def _spooled(self) -> Path:
-        return Path(self._spool.name)
-
-    def _flush(self) -> None:
-        if self._batch:
-            self._publish(self._batch, f"Add {self._clips} clips")
-        for path in self._batch.values():
-            if path.is_relative_to(self._spooled):
-                path.unlink()
-        self._batch, self._sizes, self._clips = {}, [], 0
-
-    def _publish(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        commit_files(self._given, files, message)
+    def write(self, name: str, buffers: Sequence[Buffer]) -> None:
+        """See `Folder.write`."""
+        super().write(name, buffers)
+        if name.startswith(f"{COMMITS}/"):
+            self.written[name] = b"".join(buffers)
 
 
 def _group(there: FeatureStore) -> bytes:
@@ -200,8 +204,3 @@ def _group(there: FeatureStore) -> bytes:
                 f"{there.folder.url}/{GROUP}/{name}/{ZARR_JSON}: was changed by others. Run the same command again."
             )
     return group_document(there.attrs, documents)
-
-
-def _fits(sizes: Sequence[int]) -> bool:
-    small = sum(size for size in sizes if size < _SMALL)
-    return len(sizes) <= BATCH_FILES and sum(sizes) <= BATCH_BYTES and small <= BATCH_SMALL_BYTES

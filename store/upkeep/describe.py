@@ -16,6 +16,7 @@ from store.folder import LocalFolder
 from store.head import RECIPE
 from store.layout import PROVENANCE
 from store.manifest import MANIFEST
+from store.upkeep.finalize import is_current
 
 _MOST_BYTES = 1 << 24
 
@@ -91,8 +92,7 @@ def _array(store: FeatureStore, info: ArrayInfo) -> dict[str, Any]:
 def _finalized(store: FeatureStore) -> str:
     if store.manifest is None:
         return "no"
-    same = set(store.manifest.commits) == set(store.commits) and store.manifest.arrays.keys() == store.arrays.keys()
-    return "yes" if same else "stale"
+    return "yes" if is_current(store) else "stale"
 
 
 def _provenance(store: FeatureStore) -> dict[str, Any] | None:

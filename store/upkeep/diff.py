@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from store.arrays import ArrayInfo
+from store.arrays import identity
 from store.errors import StoreError
 from store.feature_store import FeatureStore
 from store.folder import LocalFolder
 from store.head import load_head
 from store.layout import find_stores
-from store.recipe import Recipe, differences, flatten
+from store.recipe import Recipe, canonical_json, differences, flatten
 
 Changes = list[tuple[str, object, object]]
 """Dotted name of a field, its value in the one and in the other; `None` where there is no such field."""
@@ -61,7 +61,7 @@ class Difference:
 def diff(a: FeatureStore, b: FeatureStore) -> Difference:
     """Compare two stores by what their documents say; no shard is read."""
     clips_a, clips_b = ({clip.id: clip.model_dump(mode="json") for clip in store.clips} for store in (a, b))
-    arrays_a, arrays_b = ({name: _facts(info) for name, info in store.arrays.items()} for store in (a, b))
+    arrays_a, arrays_b = ({name: identity(info) for name, info in store.arrays.items()} for store in (a, b))
     found = Difference(
         recipe=list(differences(a.recipe, b.recipe)),
         attributes=_changes(a.attrs, b.attrs),
@@ -108,22 +108,11 @@ def _subject(recipe: Recipe) -> tuple[str, str, str | None]:
     return recipe.kind, recipe.dataset.name, recipe.backbone.model if recipe.backbone else None
 
 
-def _facts(info: ArrayInfo) -> dict[str, Any]:
-    """What two arrays of one name must share to mean the same."""
-    return {
-        "shape": list(info.shape[1:]),
-        "dtype": info.dtype,
-        "dims": list(info.dims),
-        "chunk": list(info.chunk),
-        "codecs": list(info.codecs),
-        "attributes": {name: value for name, value in info.attrs.items() if name not in ("logical_dtype", "scale")},
-    }
-
-
 def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
     left, right = flatten(dict(a)), flatten(dict(b))
     names = sorted(left.keys() | right.keys())
-    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+    pairs = [(name, left.get(name), right.get(name)) for name in names]
+    return [(name, one, other) for name, one, other in pairs if canonical_json(one) != canonical_json(other)]
 
 
 def _in_both(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> dict[str, Changes]:

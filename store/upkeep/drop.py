@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from store.arrays import SCALE
+from store.arrays import GROUP, SCALE
 from store.clips import CLIPS
 from store.commits import COMMITS, NAME_PATTERN, Commit, row_of, write_commit
-from store.errors import StoreError
+from store.errors import FormatError, StoreError
 from store.files import raise_for, sync_directory
 from store.head import RECIPE
+from store.metadata import ZARR_JSON
+from store.records import ShardRecord
 from store.upkeep.inventory import Inventory
 from store.upkeep.verify import Report
 
@@ -40,6 +42,7 @@ def drop(report: Report) -> Dropped:
 
     Raises:
         StoreError: the recipe or the clip table is damaged, or a file cannot be deleted.
+        FormatError: of what stays committed, commits name different metadata.
     """
     inventory = Inventory(report.inventory.path, every_commit=True)
     if inventory.is_bad(RECIPE, CLIPS):
@@ -50,10 +53,12 @@ def drop(report: Report) -> Dropped:
     shards = _damaged_shards(report, inventory)
     damaged = [PurePosixPath(bad.name).name for bad in inventory.bad if bad.damaged and _is_commit(bad.name)]
     affected = [name for name, commit in inventory.commits.items() if _touches(commit, shards)]
+    merged = set(inventory.merged.manifest.commits if inventory.merged else ())
+    rest = _rest(inventory, {row_of(name) for name in [*affected, *merged.intersection(damaged)]}, shards)
+    metadata = {array: _metadata(inventory, array) for array in sorted(set().union(*rest.values()))}
     # The files first: from the moment that they are un-committed, another process may put new ones in their place.
     _delete(inventory.path, shards.values())
-    merged = set(inventory.merged.manifest.commits if inventory.merged else ())
-    _commit_the_rest(inventory, {row_of(name) for name in [*affected, *merged.intersection(damaged)]}, shards)
+    _commit_the_rest(inventory, rest, metadata)
     # A commit that is gone from its folder also counts no more in the manifest.
     _delete(inventory.path, [f"{COMMITS}/{name}" for name in [*damaged, *affected]])
     return Dropped(len({row for row, _ in shards}), len(shards), len(damaged))
@@ -84,16 +89,35 @@ def _damaged_shards(report: Report, inventory: Inventory) -> Shards:
     return shards
 
 
-def _commit_the_rest(inventory: Inventory, rows: Iterable[int], shards: Shards) -> None:
-    """One new commit for each row, of all its shards but the dropped ones."""
+def _rest(inventory: Inventory, rows: Iterable[int], shards: Shards) -> dict[int, dict[str, ShardRecord]]:
+    """Row -> array -> record of all its shards but the dropped ones."""
+    return {
+        row: {array: record for array, record in inventory.committed.get(row, {}).items() if (row, array) not in shards}
+        for row in sorted(rows)
+    }
+
+
+def _metadata(inventory: Inventory, array: str) -> str:
+    """The digest of the `zarr.json` under which an array was committed, on which all must agree."""
+    digests = sorted(inventory.metadata[array])
+    if len(digests) > 1:
+        raise FormatError(
+            f"{inventory.path}/{GROUP}/{array}/{ZARR_JSON}: nothing was dropped: commits name different ones "
+            f"({', '.join(digests)}), so two stores were mixed here. Take the commits of the other one out of "
+            f"{COMMITS}/, which name another than is there, then run the same command again."
+        )
+    return digests[0]
+
+
+def _commit_the_rest(
+    inventory: Inventory, rest: Mapping[int, Mapping[str, ShardRecord]], metadata: Mapping[str, str]
+) -> None:
+    """One new commit for each row of which something stays."""
     assert inventory.clips is not None
-    for row in sorted(rows):
-        clip = inventory.clips[row]
-        held = inventory.committed.get(row, {})
-        records = {array: record for array, record in held.items() if (row, array) not in shards}
+    for row, records in rest.items():
         if records:
-            metadata = {array: min(inventory.metadata[array]) for array in records}
-            write_commit(inventory.folder, row, clip.id, len(clip.bank), records, metadata)
+            clip, under = inventory.clips[row], {array: metadata[array] for array in records}
+            write_commit(inventory.folder, row, clip.id, len(clip.bank), records, under)
 
 
 def _delete(store: Path, names: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,55 +13,75 @@ from store.errors import FormatError, StoreError
 from store.feature_store import FeatureStore
 from store.folder import LocalFolder
 from store.manifest import MANIFEST, write_manifest
-from store.metadata import ZARR_JSON
+from store.metadata import ZARR_JSON, read_group
 from store.upkeep.group import GROUP_FILE, array_documents, group_document
 from store.upkeep.inventory import Inventory
 from store.upkeep.listing import digest_of
 from store.upkeep.verify import table_problems
 
-_GRACE = 600.0
-"""Seconds that a table of another manifest is left alone."""
+_GRACE = 86400.0
+"""Seconds that a table is kept after another manifest has taken its place."""
+_ATTEMPTS = 10
 
 
 def finalize(store: FeatureStore) -> None:
     """Write the manifest (the merged commits) and consolidate the Zarr metadata.
 
     A finalized store opens at once, and can be read where folders cannot be listed. May be run again after taps or
-    clips were added, and by several processes at once.
+    clips were added, and by several processes at once: who finds another's group under its own manifest begins anew.
 
     Raises:
         FormatError: the `zarr.json` of an array or the table of the last manifest is missing or damaged.
+        StoreError: other processes kept adding arrays.
     """
-    path = store.path
-    _check_table(store)
-    group = _group(store)
-    store.folder.write(GROUP_FILE, [group])
-    manifest = write_manifest(
-        store.folder,
-        store.fingerprint,
-        len(store.clips),
-        {name: info.digest for name, info in store.arrays.items()},
-        digest_bytes(group),
-        store.commits,
-        store.committed,
-    )
-    for old in path.glob("manifest-*.table"):
-        # A table that was just written may be that of another process whose manifest is about to name it.
-        with suppress(FileNotFoundError):  # another process deletes it, too
-            if old.name != manifest.table.file and time.time() - old.stat().st_mtime > _GRACE:
-                old.unlink()
+    for _ in range(_ATTEMPTS):
+        _check_table(store)
+        group = _group(store)
+        store.folder.write(GROUP_FILE, [group])
+        manifest = write_manifest(
+            store.folder,
+            store.fingerprint,
+            len(store.clips),
+            {name: info.digest for name, info in store.arrays.items()},
+            digest_bytes(group),
+            store.commits,
+            store.committed,
+        )
+        _retire(store, manifest.table.file)
+        if read_group(store.folder)[1] == manifest.group:
+            return
+        store = FeatureStore(store.folder)
+    raise StoreError(f"{store.path}: other processes kept adding arrays while it was finalized. Run it again.")
 
 
 def finalize_if_stale(path: Path) -> None:
-    """Finalize the store in directory `path` unless its manifest already holds every commit and array."""
+    """Finalize the store in directory `path` unless its manifest is current."""
     store = FeatureStore(LocalFolder(path))
-    current = (
-        store.manifest is not None
-        and set(store.manifest.commits) == set(store.commits)
-        and store.manifest.arrays.keys() == store.arrays.keys()
-    )
-    if not current:
+    if not is_current(store):
         finalize(store)
+
+
+def is_current(store: FeatureStore) -> bool:
+    """Whether the manifest holds every commit and array that the store has, and names its group's metadata."""
+    return store.manifest is not None and (
+        set(store.manifest.commits) == set(store.commits)
+        and store.manifest.arrays.keys() == store.arrays.keys()
+        and store.manifest.group == read_group(store.folder)[1]
+    )
+
+
+def _retire(store: FeatureStore, current: str) -> None:
+    """Let the age of a table tell since when no manifest names it, and drop those that are old by then.
+
+    Who opened the store under an earlier manifest may still read its table, on a network file system by name.
+    """
+    if store.manifest is not None and store.manifest.table.file != current:
+        with suppress(FileNotFoundError):
+            os.utime(store.path / store.manifest.table.file)
+    for old in store.path.glob("manifest-*.table"):
+        with suppress(FileNotFoundError):  # another process deletes it, too
+            if old.name != current and time.time() - old.stat().st_mtime > _GRACE:
+                old.unlink()
 
 
 def refinalize(path: Path) -> FeatureStore:

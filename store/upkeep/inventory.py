@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from store.arrays import GROUP, ArrayInfo
 from store.clips import CLIPS, ClipRow, load_clips
-from store.commits import COMMITS, NAME_PATTERN, Commit, read_commit, row_of
+from store.commits import COMMITS, NAME_PATTERN, Commit, read_commit, row_of, taken_back
 from store.committed import Committed
 from store.digest import digest_bytes
 from store.documents import parse_json, unseal
@@ -168,7 +168,7 @@ class Inventory:
             self.note(COMMITS, "missing: nothing says which clips exist")
         listed = [name for name in self._visible(COMMITS) if re.fullmatch(NAME_PATTERN, name)]
         merged = set(self.merged.manifest.commits if self.merged else ())
-        self.taken_back = {row_of(name) for name in merged.difference(listed)}
+        self.taken_back = {row_of(name) for name in taken_back(self.folder, merged, listed)}
         names = [name for name in listed if every or name not in merged or row_of(name) in self.taken_back]
         with ThreadPoolExecutor(8, thread_name_prefix="commits") as pool:
             read = pool.map(lambda name: self._judge(f"{COMMITS}/{name}", partial(self._read_commit, name)), names)

@@ -17,11 +17,11 @@ import numpy as np
 
 from store.arrays import GROUP
 from store.clips import CLIPS
-from store.commits import row_of
+from store.commits import Commit, row_of
 from store.committed import Committed
 from store.errors import FormatError
+from store.progress import Progress, Silent, in_order
 from store.records import ShardRecord
-from store.sharing.progress import Progress, Silent, in_order
 from store.upkeep.group import GROUP_FILE
 from store.upkeep.inventory import LINK, BadFile, Inventory
 from store.upkeep.listing import ShardFolder, digest_of, is_file
@@ -120,14 +120,22 @@ def _digest(inventory: Inventory, looked: _Looked, row: int) -> tuple[int, list[
     problem, damaged = None, True
     try:
         record = inventory.committed.record(row, looked.array)
-        if record is not None and digest_of(path) != record.xxh3_128:
+        digest = digest_of(path)
+        if record is not None and digest != record.xxh3_128:
             problem = "its content differs from what was committed"
+            if any(row == commit.row and _says(commit, looked.array, digest) for commit in inventory.commits.values()):
+                problem = "holds what an earlier commit says, not the last one: two copies were mixed"
     except OSError as error:
         problem, damaged = _unreadable(error)
     except FormatError as error:
         problem, damaged = f"its record cannot be used: {error}", False
     bad = [BadFile(row, looked.array, f"{GROUP}/{looked.array}/{path.name}", problem, damaged)] if problem else []
     return row, bad
+
+
+def _says(commit: Commit, array: str, digest: str) -> bool:
+    record = commit.arrays.get(array)
+    return record is not None and record.xxh3_128 == digest
 
 
 def _created(inventory: Inventory, deep: bool) -> Iterator[BadFile]:

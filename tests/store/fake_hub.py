@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,6 +29,7 @@ class Hub:
         commits: message and paths of every commit, oldest first.
         ignored: paths that a `.gitignore` names.
         conflicts: number of next commits that come second to another.
+        before: called once, when the next commit arrives, before it is looked at.
         behaviour: how it answers.
     """
 
@@ -37,11 +38,16 @@ class Hub:
     commits: list[tuple[str, list[str]]] = field(default_factory=list)
     ignored: set[str] = field(default_factory=set)
     conflicts: int = 0
+    before: Callable[[], object] | None = None
     behaviour: Misbehaviour = field(default_factory=Misbehaviour)
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(str(len(self.commits)).encode()).hexdigest()
+        return self.shas()[-1]
+
+    def shas(self) -> list[str]:
+        """Of all revisions, oldest first. The files of each are taken for those of the last."""
+        return [hashlib.sha1(str(number).encode()).hexdigest() for number in range(len(self.commits) + 1)]
 
 
 class _Hub(Handler):
@@ -76,7 +82,12 @@ class _Hub(Handler):
         if hub.conflicts:
             hub.conflicts -= 1
             return self.answer(412)
+        before, hub.before = hub.before, None
+        if before is not None:
+            before()
         header, *operations = [json.loads(line) for line in body.splitlines()]
+        if header["value"].get("parentCommit", hub.sha) != hub.sha:
+            return self.answer(412)
         values = [operation["value"] for operation in operations]
         added = {value["path"]: base64.b64decode(value["content"]) for value in values}
         hub.files.update(added)
@@ -96,7 +107,7 @@ class _Hub(Handler):
         )
         if found is None:
             return self.missing("RepoNotFound")
-        if found[2] not in (None, "main", self.hub.sha):
+        if found[2] not in (None, "main", *self.hub.shas()):
             return self.missing("RevisionNotFound")
         return found[1] or "revision", unquote(found[3] or "")
 

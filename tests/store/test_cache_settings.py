@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import SettingError
 from store.sharing.settings import default_cache
-from store.sharing.sizes import parse_size, show_size
+from store.sizes import parse_size, show_size
 from tests.store.blobs import Source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer import Exit
 
 from store import (
     ArraySpec,
@@ -27,9 +29,11 @@ from store import (
 )
 from store.__main__ import main
 from store.commands import _tables
-from store.commands._shared import show_size
+from store.commands._parts import progress_bar, report_failures
+from store.commands._shared import printable
 from store.commands.upkeep import parse_age
 from store.files import partial_name
+from store.sizes import show_size
 from tests.store.conftest import SPECS, Example, dataset_recipe
 from tests.store.servers import Served, web_server  # noqa: F401
 
@@ -118,8 +122,9 @@ def long_names(store_root: Path) -> FeatureStore:
     return FeatureStore.open(path)
 
 
-def shard(example: Example, array: str, row: int) -> Path:
-    return example.path / FeatureStore.open(example.path).arrays[array].shard(row)
+def shard(example: Example | Path, array: str, row: int) -> Path:
+    path = example if isinstance(example, Path) else example.path
+    return path / FeatureStore.open(path).arrays[array].shard(row)
 
 
 def size(example: Example) -> str:
@@ -362,6 +367,94 @@ def test_tables_keep_names_whole_and_numbers_uncut(capsys: pytest.CaptureFixture
     assert head.split() == ["store", "model", "size"]
     assert lines[0].split() == ["[bold]name/of/a/stor", "another-l…", "123456"]
     assert "".join(line.split()[0] for line in lines) == rows[0][0]
+
+
+NASTY = "[red]clip\x9b2J"
+"""Markup, and a control that clears the screen: both may stand in a clip's id."""
+
+
+@pytest.fixture
+def nasty(store_root: Path) -> Path:
+    """A store of a stranger, who put controls and markup wherever they may stand."""
+    clips = [ClipRow(row=0, id=NASTY, scene="[b]s", split="[i]\x9b1m", bank=(0, 1), n_frames=9, digest="00")]
+    steer = {"note": "\x1b]0;owned\x07\n[bold]\x7f", "\x1b[2J": "\r", "deep": [{"\x9b": "\u202e"}]}
+    recipe = Recipe(kind="features", dataset=dataset_recipe("[red]\x9bdata", clips), preprocessing=dict(steer))
+    attrs = {"site": "tap", "depth": 0, "noise": None, "description": "\x1b[8m"}
+    specs = [ArraySpec("tap", (2, 1, 1, 3), "float32", ("frame", "y", "x", "channel"), attrs)]
+    path = store_root / "nasty" / "data"
+    path.parent.mkdir()
+    create(path, recipe, clips, specs, attrs=steer, coordinates={}, provenance=steer)
+    with StoreWriter(path) as writer:
+        writer.put(0, {"tap": np.ones((2, 1, 1, 3), np.float32)})
+    return path
+
+
+def seen(done: Done) -> str:
+    """All that was printed, which must not hold a control but line feeds."""
+    text = done.out + done.err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    return text
+
+
+def test_names_of_a_stranger_neither_steer_the_terminal_nor_are_taken_for_markup(
+    nasty: Path, example: Example, run: Run, tmp_path: Path
+) -> None:
+    assert r"[red]\x9bdata" in seen(run("ls"))
+    info = seen(run("info", "nasty"))
+    for text in (r"\x1b]0;owned\x07\n[bold]\x7f", r"\x1b[2J", r"[i]\x9b1m 1/1"):
+        assert text in info
+    example.create()
+    assert r"only in A: [red]clip\x9b2J" in seen(run("diff", "nasty", "toy"))
+    copied = run("copy", "nasty", str(tmp_path / "there"), "--dtype", "int8-channel")
+    assert copied.status == 0, copied.err
+    assert r"[red]clip\x9b2J" in seen(copied)
+    seen(run("export", "nasty", str(tmp_path / "out"), "--format", "npy"))
+    shard(nasty, "tap", 0).unlink()
+    for command in ("verify", "finalize", "gc"):
+        seen(run(command, "nasty"))
+
+
+def test_errors_do_not_steer_the_terminal_either(nasty: Path, store_root: Path, run: Run, tmp_path: Path) -> None:
+    assert r"[red]clip\x9b2J" in seen(run("copy", "nasty", str(tmp_path / "there"), "--clips", "[red]clip"))
+    odd = store_root / "odd\x1b[2J" / "data"
+    odd.mkdir(parents=True)
+    (odd / "recipe.json").write_text("{}")
+    for command in (("ls",), ("info", str(odd)), ("diff", str(odd), "nasty"), ("gc",), ("verify", str(odd))):
+        done = run(*command)
+        assert done.status
+        assert r"odd\x1b[2J" in seen(done)
+    with pytest.raises(Exit):
+        report_failures([("a\x1b[2J", "lost\x07")], "shards")
+
+
+def test_programs_get_names_as_they_are(nasty: Path, run: Run) -> None:
+    facts = run("info", "nasty", "--json").json
+    assert facts["attributes"]["note"] == "\x1b]0;owned\x07\n[bold]\x7f"
+    assert facts["recipe"]["dataset"]["name"] == "[red]\x9bdata"
+
+
+def test_a_bar_shows_markup_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bar("verify [red]name\x9b2J", quiet=False) as progress:
+        progress.start(3)
+        progress.advance(3)
+    err = capsys.readouterr().err
+    assert r"[red]name\x9b2J" in err
+    assert "\x9b" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain – ü", "plain – ü"),
+        ("a\x1b[1m", r"a\x1b[1m"),
+        ("\t\r\n\x7f\x9b", r"\t\r\n\x7f\x9b"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_controls_are_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable("one\ntwo\x1b", lines=True) == "one\ntwo\\x1b"
 
 
 def test_asking_for_help_loads_nothing_that_reads_features() -> None:

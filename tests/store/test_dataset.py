@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from store import FeatureStore, MissingClipError
+from store import FeatureStore, MissingClipError, RecipeMismatchError, finalize
 from store.reading.batch import FeatureBatch
 from store.reading.dataset import FeatureDataset
+from store.sharing.cache import ShardCache
+from store.sharing.remote import RemoteFolder
 from tests.store.many_clips import FRAMES, GRID, TAPS, assert_equals_read, same, write_many_clips
+from tests.store.servers import Handler, serving
 
 
 @pytest.fixture
@@ -106,3 +112,40 @@ def test_what_is_not_there_is_named(store: FeatureStore) -> None:
         dataset(store, rows=[7])
     with pytest.raises(MissingClipError, match="bank frames 0 … 4, asked for"):
         dataset(store, frames=[5])[0]
+
+
+class _Locked(Handler):
+    """Files for who knows the password."""
+
+    root: ClassVar[Path]
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") != f"Basic {b64encode(b'me:secret').decode()}":
+            return self.answer(401)
+        path = self.root / urlsplit(self.path).path.lstrip("/")
+        return self.answer(200, path.read_bytes()) if path.is_file() else self.answer(404)
+
+
+def test_a_pickled_dataset_reads_with_the_same_login_through_the_same_cache(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("FEATURE_CACHE", str(tmp_path / "default"))
+    finalize(store)
+    shards = {record.xxh3_128 for record in store.committed[3].values()}
+    with serving(_Locked, root=store.path) as (url, _):
+        address = url.replace("http://", "http://me:secret@")
+        for name in ("one", "two"):
+            cache = ShardCache(tmp_path / name, 10**9)
+            copy = pickle.loads(pickle.dumps(dataset(FeatureStore(RemoteFolder(address, cache)))))
+            assert same(copy[3], dataset(store)[3])
+            assert shards <= {path.name for path in cache.path.rglob("*")}
+    assert not (tmp_path / "default").exists()
+
+
+def test_a_pickled_dataset_refuses_another_store_that_took_the_place(store: FeatureStore) -> None:
+    content = pickle.dumps(dataset(store))
+    shutil.rmtree(store.path)
+    write_many_clips(store.path, clips=8)
+    with pytest.raises(RecipeMismatchError, match="Open it again"):
+        pickle.loads(content)[0]

@@ -14,6 +14,7 @@ from store import (
     BackboneRecipe,
     ClipRow,
     FeatureStore,
+    FormatError,
     NoiseRecipe,
     Recipe,
     StorageRecipe,
@@ -21,6 +22,7 @@ from store import (
     create,
     finalize,
 )
+from store.sharing.skeleton import check_same_array
 from store.upkeep.diff import Difference, diff, nearest
 from tests.store.conftest import SPECS, Example, dataset_recipe
 
@@ -164,3 +166,15 @@ def test_targets_are_told_apart_from_features(filled: Example, store_root: Path)
     assert nearest(targets, store_root) == []
     assert nearest(filled.recipe, store_root) == [(filled.path, [])]
     assert len(SPECS) == len(FeatureStore.open(filled.path).arrays)
+
+
+def test_attributes_that_make_another_tap_are_named(store_root: Path) -> None:
+    clips = [clip(0)]
+    specs = [ArraySpec("tap", TAP.shape, TAP.dtype, TAP.dims, {**TAP.attrs, "step": step}) for step in (1, 1.0)]
+    a, b = (make(store_root / name / "data", clips, [spec]) for name, spec in zip("ab", specs, strict=True))
+    assert a.tap_fingerprint("tap") != b.tap_fingerprint("tap")
+    assert diff(a, b).arrays == {"tap": [("attributes.step", 1, 1.0)]}
+    with pytest.raises(FormatError, match="another array"):
+        check_same_array(a.info("tap"), b.info("tap"), "here")
+    with pytest.raises(FormatError, match="the array is another one"):
+        make(a.path, clips, [specs[1]])

@@ -13,7 +13,8 @@ import pytest
 import zarr
 
 from store import ArraySpec, FeatureStore, FormatError, finalize, finalize_if_stale
-from store.upkeep.finalize import refinalize
+from store.upkeep import finalize as finalize_module
+from store.upkeep.finalize import is_current, refinalize
 from store.upkeep.verify import verify
 from tests.store.conftest import SPECS, Example
 
@@ -129,7 +130,40 @@ def test_two_processes_may_finalize_at_once(example: Example) -> None:
     example.write([1])
     one, other = FeatureStore.open(example.path), FeatureStore.open(example.path)
     finalize(one)
-    assert not table.exists()
+    assert table.exists(), "somebody may have opened the store under it a moment ago"
     finalize(other)
+    os.utime(table, (0, 0))
+    finalize(FeatureStore.open(example.path))
+    assert not table.exists()
     assert FeatureStore.open(example.path).rows() == [0, 1]
     assert verify(example.path, deep=True).bad == []
+
+
+def test_a_group_that_another_process_wrote_in_between_is_made_anew(
+    example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example.create()
+    example.write([0])
+    group, calls = example.path / "features.zarr" / "zarr.json", []
+    real = finalize_module.write_manifest
+
+    def interrupted(*arguments: object) -> object:
+        written = real(*arguments)  # type: ignore[arg-type]
+        if not calls:
+            group.write_text(group.read_text() + " ")
+        calls.append(written)
+        return written
+
+    monkeypatch.setattr(finalize_module, "write_manifest", interrupted)
+    finalize(FeatureStore.open(example.path))
+    assert len(calls) == 2
+    assert verify(example.path, deep=True).bad == []
+
+
+def test_a_group_that_does_not_fit_its_manifest_is_stale(filled: Example) -> None:
+    finalize(FeatureStore.open(filled.path))
+    group = filled.path / "features.zarr" / "zarr.json"
+    group.write_text(group.read_text() + " ")
+    assert not is_current(FeatureStore.open(filled.path))
+    finalize_if_stale(filled.path)
+    assert verify(filled.path, deep=True).bad == []

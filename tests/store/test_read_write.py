@@ -118,7 +118,7 @@ def test_another_recipe_is_refused_and_the_field_is_named(filled: Example) -> No
 
 
 def test_a_changed_array_is_refused(filled: Example) -> None:
-    with pytest.raises(FormatError, match=r"shape: \(4, 2, 3, 5\) there, \(4, 9, 9, 5\) asked for"):
+    with pytest.raises(FormatError, match=r"shape: \[4, 2, 3, 5\] there, \[4, 9, 9, 5\] asked for"):
         filled.create([ArraySpec("early", (4, 9, 9, 5), "float16", ("frame", "y", "x", "channel"))])
 
 

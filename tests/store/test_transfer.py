@@ -36,7 +36,7 @@ from store.errors import NotWritableError, RemoteError, StorageFullError
 from store.files import write_once
 from store.folder import LocalFolder
 from store.manifest import load_manifest
-from store.sharing import upload
+from store.sharing import upload, upload_hub
 from store.sharing.destination import LocalDestination, destination
 from store.sharing.requantise import requantise
 from store.sharing.selection import Selection
@@ -96,7 +96,7 @@ def test_the_group_of_a_copy_is_the_one_that_the_store_was_made_with(filled: Exa
     finalize(FeatureStore.open(filled.path))
     assert digest_file(filled.path / "features.zarr" / "zarr.json") != made
     target = LocalDestination(tmp_path / "copy")
-    target.finish = lambda there: None  # type: ignore[method-assign]
+    target.finish = lambda there: ()  # type: ignore[method-assign]
     transfer(FeatureStore.open(filled.path), target)
     assert digest_file(tmp_path / "copy" / "features.zarr" / "zarr.json") == made
 
@@ -220,7 +220,7 @@ def test_another_store_is_not_added_to(filled: Example, tmp_path: Path) -> None:
 def test_another_array_of_the_same_name_is_not_added_to(filled: Example, tmp_path: Path) -> None:
     begun = Example(tmp_path / "other", filled.recipe, filled.clips, filled.values)
     begun.create([SPECS[4].__class__("slot", (9,), "uint8", ("slot",))])
-    with pytest.raises(FormatError, match=r"another array .*shape: \(3, 9\) there, \(3, 7\) here"):
+    with pytest.raises(FormatError, match=r"another array .*shape: \[9\] there, \[7\] here"):
         copy(filled.path, tmp_path / "other")
 
 
@@ -482,7 +482,7 @@ def test_names_of_a_stranger_stay_inside(filled: Example, tmp_path: Path) -> Non
     manifest["group"] = digest_file(group_file)
     manifest_file.write_bytes(seal(manifest))
     shutil.rmtree(filled.path / "features.zarr" / "wide")
-    with pytest.raises(FormatError, match="not a name that a store may hold"):
+    with pytest.raises(FormatError, match="not a name that a store may hold|String should match pattern"):
         copy(filled.path, tmp_path / "deep" / "down" / "in" / "copy")
     assert not list(tmp_path.rglob("*evil*"))
 
@@ -665,15 +665,23 @@ def test_an_interrupted_push_goes_on(at: str, filled: Example, s3: Bucket) -> No
 @contextmanager
 def interruption(at: str) -> Iterator[None]:
     """The network fails at every file that has `at` in its name."""
-    write = upload.RemoteFolder.write
+    write, create = upload.RemoteFolder.write, upload.RemoteFolder.create
 
-    def failing(self: upload.RemoteFolder, name: str, buffers: Any) -> None:
+    def check(name: str) -> None:
         if at in name:
             raise RemoteError(f"{name}: injected")
+
+    def failing(self: upload.RemoteFolder, name: str, buffers: Any) -> None:
+        check(name)
         write(self, name, buffers)
+
+    def failing_too(self: upload.RemoteFolder, name: str, buffers: Any) -> bool:
+        check(name)
+        return create(self, name, buffers)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upload.RemoteFolder, "write", failing)
+        patch.setattr(upload.RemoteFolder, "create", failing_too)
         yield
 
 
@@ -681,7 +689,7 @@ def test_the_hub_gets_whole_clips_in_few_commits(filled: Example, hub: Hub, monk
     copy(filled.path, f"{hub.url}/all")
     assert [message for message, _ in hub.commits] == ["Begin a feature store", "Add 3 clips", "Add the manifest"]
     before = len(hub.commits)
-    monkeypatch.setattr(upload, "BATCH_FILES", 7)
+    monkeypatch.setattr(upload_hub, "BATCH_FILES", 7)
     copy(filled.path, f"{hub.url}/few")
     added = [paths for message, paths in hub.commits[before:] if message == "Add 1 clips"]
     assert len(added) == 3
@@ -692,8 +700,8 @@ def test_the_hub_gets_whole_clips_in_few_commits(filled: Example, hub: Hub, monk
 
 
 def test_an_interrupted_push_to_the_hub_goes_on(filled: Example, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "BATCH_FILES", 6)
-    commit = upload.commit_files
+    monkeypatch.setattr(upload_hub, "BATCH_FILES", 6)
+    commit = upload_hub.commit_files
     made = 0
 
     def failing(*args: Any) -> str:
@@ -703,7 +711,7 @@ def test_an_interrupted_push_to_the_hub_goes_on(filled: Example, hub: Hub, monke
             raise RemoteError("injected")
         return commit(*args)
 
-    monkeypatch.setattr(upload, "commit_files", failing)
+    monkeypatch.setattr(upload_hub, "commit_files", failing)
     with pytest.raises(RemoteError, match="injected"):
         copy(filled.path, f"{hub.url}/toys", threads=1)
     assert len(FeatureStore.open(f"{hub.url}/toys").committed) == 1

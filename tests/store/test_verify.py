@@ -394,3 +394,32 @@ def test_reading_names_the_way_out_that_verify_offers(store: Example) -> None:
     flip(shard(store, "wide", 0), 8)
     with pytest.raises(CorruptShardError, match="verify STORE --drop"):
         FeatureStore.open(store.path).read("wide", 0)
+
+
+def test_nothing_is_dropped_where_commits_name_different_metadata_of_what_stays(any_store: Example) -> None:
+    opened, early = FeatureStore.open(any_store.path), shard(any_store, "early", 0)
+    record = opened.committed[0]["wide"]
+    name = write_commit(LocalFolder(any_store.path), 0, "clip0", 4, {"wide": record}, {"wide": "0" * 32})
+    flip(early, 9)
+    report = verify(any_store.path, deep=True)
+    before = files(any_store.path)
+    with pytest.raises(FormatError, match=r"wide/zarr\.json: nothing was dropped.*0{32}.*two stores were mixed"):
+        drop(report)
+    assert files(any_store.path) == before
+    (any_store.path / COMMITS / name).unlink()
+    assert drop(verify(any_store.path, deep=True)).shards == 1
+    assert bad(any_store.path) == []
+
+
+def test_a_shard_of_which_the_last_commit_says_something_else_is_reported(any_store: Example) -> None:
+    """Readers elsewhere and copies compare with the last record, so that these bytes are of no use to them."""
+    opened = FeatureStore.open(any_store.path)
+    other = opened.committed[0]["wide"].model_copy(update={"xxh3_128": "1" * 32})
+    write_commit(LocalFolder(any_store.path), 0, "clip0", 4, {"wide": other}, {"wide": opened.info("wide").digest})
+    report = verify(any_store.path, deep=True)
+    assert [(each.row, each.array, each.damaged) for each in report.bad] == [(0, "wide", True)]
+    assert "two copies were mixed" in report.bad[0].problem
+    drop(report)
+    assert held(any_store.path)[0] == ALL - {"wide"}
+    any_store.write([0])
+    assert bad(any_store.path) == []

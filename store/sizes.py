@@ -17,7 +17,7 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * base ** [unit.lower() for unit in _UNITS].index(match[2].lower()))
 
 
-def show_size(size: int) -> str:
+def show_size(size: int | float) -> str:
     """`20 GB`, `1.5 MB`, `7 B`: three digits are enough for people."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:

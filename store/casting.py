@@ -37,6 +37,8 @@ def to_physical(values: NDArray[Any], logical: str, where: str) -> NDArray[Any]:
         return values
     if values.dtype.kind != "f":
         raise ArrayValueError(f"{where}: got dtype {values.dtype}, expected floating-point features.")
+    if values.dtype not in (np.float16, np.float32, np.float64):
+        values = values.astype(np.float64)  # torch knows no other byte order, and nothing longer
     given = torch.from_numpy(np.ascontiguousarray(values))
     largest = _largest(given)
     if not np.isfinite(largest):

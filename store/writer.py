@@ -115,6 +115,8 @@ class StoreWriter:
         where = f"clip {clip.id} (row {clip.row}), array {name}"
         if values.shape != expected:
             raise ArrayValueError(f"{where}: got shape {values.shape}, expected {expected}.")
+        if not values.flags.writeable:
+            values = values.copy()  # torch warns of what it may not write to
         return to_physical(values, info.dtype, where)
 
     def _write(self, clip: ClipRow, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -112,7 +112,7 @@ def _sizes(values: Any) -> tuple[int, ...]:
 def _ordered(attrs: Mapping[str, Any]) -> bool:
     """Whether a tap says where it stands among the others."""
     noise = attrs.get("noise") or {"sigma": 0}
-    return all(type(value) in (int, float) for value in (attrs["depth"], noise.get("sigma", 0)))
+    return type(attrs["depth"]) is int and type(noise.get("sigma", 0)) in (int, float)
 
 
 def _little(codec: Mapping[str, Any]) -> bool:

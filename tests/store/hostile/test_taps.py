@@ -16,7 +16,7 @@ from tests.store.truth import make, table, values
 
 
 @pytest.mark.parametrize("change", [
-    {"depth": None}, {"depth": "x"}, {"depth": [1]}, {"depth": True}, {"noise": "x"}, {"noise": [1]},
+    {"depth": None}, {"depth": "x"}, {"depth": [1]}, {"depth": True}, {"depth": 0.5}, {"noise": "x"}, {"noise": [1]},
     {"noise": {"sigma": "x"}}, {"noise": {"sigma": None}}, {"noise": {"sigma": {}}}, {"noise": 1},
 ])  # fmt: skip
 def test_taps_that_do_not_say_where_they_stand(store: Path, change: dict[str, Any]) -> None:

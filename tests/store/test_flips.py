@@ -18,7 +18,7 @@ from tests.store.truth import NAMES, whole
 CLIPS = 3
 SEED = 0
 LONG = (pytest.mark.long, pytest.mark.timeout(900))
-FLIPS = pytest.mark.parametrize("times", [16, pytest.param(400, marks=LONG)])
+FLIPS = pytest.mark.parametrize("times", [6, pytest.param(400, marks=LONG)])
 
 KINDS = {
     "recipe.json": "refused",
@@ -155,7 +155,7 @@ def test_a_missing_file(kind: str, closed: bool, copy: Path, pristine: tuple[Pat
             checked(copy)
 
 
-@pytest.mark.parametrize("bits", [range(64), pytest.param(range(RECORD.itemsize * 8), marks=LONG)])
+@pytest.mark.parametrize("bits", [range(0, 64, 3), pytest.param(range(RECORD.itemsize * 8), marks=LONG)])
 def test_every_bit_of_an_entry_of_the_table(bits: range, pristine: tuple[Path, Values], tmp_path: Path) -> None:
     """The size comes first. One that is wrong is found when the shard is opened."""
     copy = shutil.copytree(pristine[0], tmp_path / "known")
@@ -170,4 +170,4 @@ def test_every_bit_of_an_entry_of_the_table(bits: range, pristine: tuple[Path, V
             yield bytes(content)
 
     outcomes = damage(path, flipped(), pristine[1])
-    assert outcomes == ({"refused"} if len(bits) == 64 else {"refused", "unused"})
+    assert outcomes == ({"refused"} if len(bits) < 64 else {"refused", "unused"})

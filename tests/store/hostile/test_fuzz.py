@@ -87,7 +87,7 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize(("state", "name"), DOCUMENTS)
-@pytest.mark.parametrize("times", [10, pytest.param(300, marks=LONG)])
+@pytest.mark.parametrize("times", [5, pytest.param(300, marks=LONG)])
 def test_a_document_changed_at_random(state: str, name: str, times: int, pristine: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng([0, *name.encode()])
     store = shutil.copytree(pristine, tmp_path / "known")

@@ -35,6 +35,9 @@ VALUES = {
 }
 SEALED = ["recipe.json", "clips.json", "manifest.json", "commit"]
 OTHERS = ["features.zarr/half/zarr.json", "features.zarr/zarr.json"]
+DOCUMENTS = pytest.mark.parametrize(
+    "name", ["recipe.json", OTHERS[0], *(pytest.param(name, marks=pytest.mark.long) for name in SEALED[1:])]
+)
 
 
 def path_of(store: Path, name: str) -> Path:
@@ -65,7 +68,7 @@ def opened(store: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("name", [*SEALED, OTHERS[0]])
+@DOCUMENTS
 def test_a_member_that_nobody_can_use(store: Path, name: str, value: str) -> None:
     opened(store, name)
     put(store, name, with_member(store, name, VALUES[value]))
@@ -76,7 +79,7 @@ def test_a_member_that_nobody_can_use(store: Path, name: str, value: str) -> Non
 @pytest.mark.parametrize(
     "text", ["", "[]", "[\n]", "null", "1", '"x"', "{", "}", "\0", "\ufeff{}", "[1]\n}", "\n}", "{\n}"]
 )
-@pytest.mark.parametrize("name", [*SEALED, OTHERS[0]])
+@DOCUMENTS
 def test_something_else_than_an_object(store: Path, name: str, text: str) -> None:
     opened(store, name)
     put(store, name, text)

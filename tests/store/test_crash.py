@@ -110,7 +110,7 @@ def command(*options: str) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "clips", "kills"),
     [
-        ("pixels", 4, 2),
+        ("pixels", 3, 2),
         pytest.param("pixels", 8, 8, marks=LONG),
         pytest.param("position", 8, 8, marks=LONG),
     ],

@@ -18,7 +18,7 @@ from tests.store.truth import NAMES, whole
 CLIPS = 3
 SEED = 0
 LONG = (pytest.mark.long, pytest.mark.timeout(900))
-FLIPS = pytest.mark.parametrize("times", [6, pytest.param(400, marks=LONG)])
+FLIPS = pytest.mark.parametrize("times", [5, pytest.param(400, marks=LONG)])
 
 KINDS = {
     "recipe.json": "refused",

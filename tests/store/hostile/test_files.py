@@ -69,7 +69,13 @@ def as_endless_device(path: Path, tmp_path: Path) -> None:
         pytest.skip("to make a device needs root")
 
 
-IMPOSTORS = [as_fifo, as_folder, as_link, as_dangling_link, as_link_to_itself, as_socket, as_endless_device]
+IMPOSTORS = [
+    as_fifo,
+    as_folder,
+    as_link,
+    as_endless_device,
+    *(pytest.param(each, marks=pytest.mark.long) for each in (as_dangling_link, as_link_to_itself, as_socket)),
+]
 
 
 @pytest.mark.parametrize("impostor", IMPOSTORS)

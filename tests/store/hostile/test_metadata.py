@@ -12,12 +12,13 @@ import pytest
 from store.digest import digest_file
 from tests.store.hostile.forge import assert_refused, edit, edit_array, use
 
+LONG = pytest.mark.long
 SHAPES: list[Any] = [
     [2**60], [0], [-1], [True], [1.0], ["4"], [None], [], None, "2", {}, [2] * 9, [10**400], [2, [2]], [2**39] * 5,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["shape", "shard", "chunk"])
+@pytest.mark.parametrize("place", ["shape", pytest.param("shard", marks=LONG), pytest.param("chunk", marks=LONG)])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: repr(shape)[:20])
 def test_impossible_shapes(either: Path, shape: Any, place: str) -> None:
     def change(metadata: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ def test_arrays_of_other_lengths_than_the_clip_table(store: Path) -> None:
     {"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}},
     {"name": "structured", "configuration": {"fields": [["a", "float16"]]}}, {"name": "float16"}, "int8", "uint16",
 ])  # fmt: skip
-@pytest.mark.parametrize("key", ["data_type", "logical_dtype"])
+@pytest.mark.parametrize("key", ["data_type", pytest.param("logical_dtype", marks=LONG)])
 def test_types_that_no_store_has(either: Path, dtype: Any, key: str) -> None:
     def change(metadata: dict[str, Any]) -> None:
         if key == "data_type":
@@ -94,7 +95,7 @@ def test_types_that_no_store_has(either: Path, dtype: Any, key: str) -> None:
     ["bytes", "zstd", "zstd", "crc32c"], ["bytes", "blosc", "zstd"], ["sharding_indexed"], [["bytes"]], [None], "bytes",
     {"name": "bytes"}, None, 1, ["bytes", "crc32c", "crc32c"], ["crc32c", "bytes"], ["transpose", "bytes", "crc32c"],
 ])  # fmt: skip
-@pytest.mark.parametrize("array", ["half", "label"])
+@pytest.mark.parametrize("array", ["half", pytest.param("label", marks=LONG)])
 def test_codecs_that_no_store_has(either: Path, codecs: Any, array: str) -> None:
     named = [{"name": name, "configuration": {}} for name in codecs] if isinstance(codecs, list) else codecs
 

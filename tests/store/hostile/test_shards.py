@@ -76,7 +76,7 @@ INDEXES: dict[str, tuple[Callable[[Index, int], Index], str]] = {
 
 
 @pytest.mark.parametrize("name", INDEXES)
-@pytest.mark.parametrize("array", ["half", "byte", "label"])
+@pytest.mark.parametrize("array", ["half", "label", pytest.param("byte", marks=pytest.mark.long)])
 def test_an_index_that_leads_elsewhere(unclosed: Path, array: str, name: str) -> None:
     change, match = INDEXES[name]
     forge_index(unclosed, array, change)

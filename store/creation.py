@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from store.arrays import ArraySpec, create_arrays, differing, identity, with_scales
 from store.clips import CLIPS, ClipRow, load_clips, seal_clips
 from store.digest import digest_file
+from store.dtypes import INT8_CHANNEL
 from store.errors import FormatError, RecipeMismatchError
 from store.files import PARTIAL, raise_for, sync_directory, sync_tree, write_atomic
 from store.folder import LocalFolder
@@ -160,6 +161,8 @@ def _missing(layout: Layout, specs: Sequence[ArraySpec], n_clips: int) -> list[A
     missing = []
     for spec in specs:
         check_array_name(spec.name)
+        if spec.dtype == INT8_CHANNEL and spec.dims[-1:] in ((), ("frame",)):
+            raise FormatError(f"{layout.group / spec.name}: int8-channel needs an axis of channels after {spec.dims}.")
         try:
             old = read_array(folder, spec.name)
         except FileNotFoundError:

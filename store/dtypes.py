@@ -36,4 +36,4 @@ def to_logical(stored: NDArray[Any], logical: str) -> NDArray[Any]:
     """Values as NumPy knows them: bfloat16 bits become float32, everything else is returned as it is."""
     if logical != "bfloat16":
         return stored
-    return (stored.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(stored.astype(np.uint32) << 16).view(np.float32)

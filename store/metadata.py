@@ -9,7 +9,7 @@ from typing import Any
 from store.arrays import GROUP, ArrayInfo
 from store.digest import digest_bytes
 from store.documents import parse_json
-from store.dtypes import physical_dtype
+from store.dtypes import INT8_CHANNEL, physical_dtype
 from store.errors import FormatError, StoreError
 from store.folder import Folder, check_name
 
@@ -88,6 +88,7 @@ def parse_array(name: str, metadata: Mapping[str, Any], digest: str, where: str)
         _check(math.prod(shape[1:]) * physical.itemsize <= MOST_CLIP_BYTES, "a clip is larger than 64 GiB")
         names = tuple(codec["name"] for codec in codecs)
         _check(all(isinstance(codec, str) for codec in names), "codecs")
+        _check(dtype != INT8_CHANNEL or dims[-1] not in ("clip", "frame"), "int8-channel without an axis of channels")
         _check("site" not in attrs or _ordered(attrs), "depth and noise of a tap")
         info = ArrayInfo(name, shape, dtype, dims, dict(attrs), chunk[1:], names, metadata, digest)
         plain = not {"zstd", "blosc"}.intersection(names)

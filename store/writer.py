@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from store.arrays import ArrayInfo
 from store.casting import absmax_scale, quantise, to_physical
@@ -146,9 +147,10 @@ class StoreWriter:
                     os.utime(path, follow_symlinks=False)
                 theirs = self._read(clip, info)
                 found = EncodedShard([], path.stat().st_size, digest_file(path))
+                adopted = _record(found, theirs, info, scale)
             except FileNotFoundError:  # taken back since
                 continue
-            except (CorruptShardError, MissingClipError, OSError) as error:
+            except (CorruptShardError, MissingClipError, OSError, ValidationError) as error:  # or not a finite number
                 _check_damaged(error, path)
                 log.warning("%s: replaced, since what was there is damaged (%s)", path, error)
                 write_atomic(path, shard.buffers)
@@ -156,7 +158,7 @@ class StoreWriter:
             if found.digest == shard.digest:
                 break
             log.info("%s: another writer was first; its values are kept", path)
-            return _record(found, theirs, info, scale)
+            return adopted
         self.bytes_written += shard.size
         return _record(shard, values, info, scale)
 

@@ -35,6 +35,12 @@ def assert_all_committed_is_right(path: Path, truth: Path) -> int:
     return len(found)
 
 
+def assert_shards_are_whole(path: Path, truth: Path) -> None:
+    """No shard has its name before all of it is there, committed or not."""
+    for shard in path.glob("features.zarr/*/c.*"):
+        assert shard.read_bytes() == (truth / shard.relative_to(path)).read_bytes(), shard
+
+
 def assert_only_drafts_are_left(path: Path, truth: Path) -> None:
     """Beside what the undisturbed store has, there are only `.….partial`, at commits and tables of other names."""
     names = {file.relative_to(path) for file in path.rglob("*") if file.is_file()}
@@ -59,15 +65,20 @@ def test_a_process_killed_between_any_two_steps_loses_nothing(moments: int | Non
     undisturbed = tmp_path / "undisturbed" / "known"
     start(extraction_that_dies, undisturbed, clips, -1, sender).join()
     assert_same_store(undisturbed, truth)
-    total = receiver.recv()
-    chosen = range(total) if moments is None else np.linspace(0, total - 1, moments).astype(int).tolist()
+    names = receiver.recv()
+    chosen = list(range(len(names)))
+    if moments is not None:  # half of them in the middle of a write
+        amid = [moment for moment in chosen if names[moment] == "amid"]
+        places = [np.linspace(0, len(among) - 1, moments // 2, dtype=int) for among in (chosen, amid)]
+        chosen = [among[at] for among, ats in zip((chosen, amid), places, strict=True) for at in ats]
     held = []
-    for moment in chosen:
+    for moment in sorted(chosen):
         path = tmp_path / str(moment) / "known"
         victim = start(extraction_that_dies, path, clips, moment, sender)
         victim.join()
         assert victim.exitcode == -signal.SIGKILL, moment
         held.append(assert_all_committed_is_right(path, truth))
+        assert_shards_are_whole(path, truth)
         survivor = start(extraction, path, clips, range(clips))
         survivor.join()
         assert survivor.exitcode == 0, moment
@@ -99,6 +110,7 @@ def test_two_writers_killed_at_random_moments_end_in_the_same_bits(kills: int, t
             assert set(codes) <= {0, -signal.SIGKILL}
             killed += codes.count(-signal.SIGKILL)
             assert_all_committed_is_right(path, truth)
+            assert_shards_are_whole(path, truth)
         assert_same_store(path, truth)
         assert_only_drafts_are_left(path, truth)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from store import FeatureStore, StoreError
+from store import CorruptShardError, FeatureStore, StoreError
 from store.manifest import RECORD
 from tests.store.truth import NAMES, whole
 
@@ -171,3 +171,19 @@ def test_every_bit_of_an_entry_of_the_table(bits: range, pristine: tuple[Path, V
 
     outcomes = damage(path, flipped(), pristine[1])
     assert outcomes == ({"refused"} if len(bits) < 64 else {"refused", "unused"})
+
+
+@pytest.mark.parametrize("array", ["half", "byte", "byte~scale"])
+def test_a_bit_that_flips_while_the_store_is_open(array: str, pristine: tuple[Path, Values], tmp_path: Path) -> None:
+    """The first read compares checksums, later ones if they are told to; int8 values are checked with their scales."""
+    copy = shutil.copytree(pristine[0], tmp_path / "known")
+    store = FeatureStore.open(copy)
+    read = "byte" if array == "byte~scale" else array
+    before = store.read(read, 0)
+    with next(copy.glob(f"features.zarr/{array}/c.0.*")).open("r+b") as shard:
+        shard.write(b"\x01\x02")
+    assert not np.array_equal(store.read(read, 0), before)
+    with pytest.raises(CorruptShardError, match="does not match its crc32c"):
+        store.read(read, 0, verify=True)
+    with pytest.raises(CorruptShardError, match="does not match its crc32c"):
+        FeatureStore.open(copy).read(read, 0)

@@ -10,6 +10,7 @@ import pytest
 
 from store import FeatureStore, FormatError, StoreWriter, finalize
 from store.commits import commit_names, read_commits
+from store.shard import encode_shard
 from store.upkeep.verify import verify
 from tests.store.processes import CONTEXT, start
 from tests.store.truth import (
@@ -118,6 +119,19 @@ def test_the_second_writer_commits_what_the_first_one_wrote(tmp_path: Path) -> N
     after = files(path)
     assert {name: after[name] for name in before} == before
     assert FeatureStore.open(path).committed[1] == record
+
+
+def test_a_shard_of_nan_that_nobody_committed_is_replaced(tmp_path: Path) -> None:
+    """Our writer writes none. Whatever left it there, its checksums are right, and no commit may hold it."""
+    path = tmp_path / "known"
+    make(path, 1)
+    info = FeatureStore.open(path).info("half")
+    shard = path / info.shard(0)
+    bank = len(FeatureStore.open(path).clips[0].bank)
+    shard.write_bytes(b"".join(encode_shard(np.full((bank, *info.shape[2:]), np.nan, info.physical), info).buffers))
+    write(path, [0], writer=1)
+    assert is_from(FeatureStore.open(path), "half", 0, 1)
+    assert not verify(path, deep=True).bad
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(40, marks=LONG)])

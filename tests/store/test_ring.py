@@ -238,7 +238,7 @@ def test_a_pass_that_a_reading_thread_collects_does_not_wait_for_itself(store: F
     next(batches)
     handed_out.set()
     assert closed.wait(20)
-    wait_for(lambda: set(threading.enumerate()) == before)
+    wait_for(lambda: set(threading.enumerate()) <= before)
 
 
 def test_another_device_gets_copies_that_stay(store: FeatureStore) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from store import ArraySpec, ClipRow, FeatureStore, MissingClipError, Recipe, StoreWriter, create, finalize
+from store import ArraySpec, ClipRow, FeatureStore, FormatError, MissingClipError, Recipe, StoreWriter, create, finalize
 from store.upkeep.verify import verify
 from tests.store.conftest import dataset_recipe
 from tests.store.foreign import by_tensorstore, by_zarr
@@ -68,7 +68,7 @@ def cases(draw: st.DrawFn) -> Case:
     for number in range(draw(st.integers(1, 3))):
         dtype = draw(st.sampled_from(FEATURES + LABELS))
         framed = draw(st.booleans())
-        least = 1 if dtype == "int8-channel" and not framed else 0
+        least = 1 if dtype == "int8-channel" else 0
         inner = draw(st.lists(st.integers(1, 4), min_size=least, max_size=3))
         shape = (frames, *inner) if framed else tuple(inner)
         dims = tuple(["frame"] * framed + [f"d{axis}" for axis in range(len(inner))])
@@ -88,15 +88,13 @@ def draw_values(case: Case, spec: ArraySpec, row: int) -> NDArray[Any]:
         values = np.asarray(rng.uniform(-1, 1, shape) * largest)
         values[rng.random(shape) < 0.2] = largest
         values[rng.random(shape) < 0.1] = -0.0
-        return values.astype(rng.choice([np.float32, np.float64]))
+        return values.astype(rng.choice(["float32", "float64", ">f4", ">f8", "longdouble"]))
+    if spec.dtype == "bool":
+        return np.asarray(rng.random(shape) < 0.5)
     if spec.dtype == "float64":
-        return np.asarray(rng.normal(size=shape) * min(case.magnitude, 1e300))
-    dtype = np.dtype(spec.dtype)
-    return (
-        np.frombuffer(rng.bytes(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
-        if spec.dtype != "bool"
-        else (rng.random(shape) < 0.5)
-    )
+        return np.asarray(rng.normal(size=shape) * min(case.magnitude, 1e140))
+    dtype = np.dtype(spec.dtype)  # such an array is read-only
+    return np.frombuffer(rng.bytes(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
 
 def expected(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
@@ -170,7 +168,8 @@ def check_statistics(found: NDArray[Any], mean: float, std: float) -> None:
     exact = found.astype(np.longdouble).reshape(-1)
     size = float(np.abs(exact).max()) or 1.0
     assert abs(mean - float(exact.mean())) <= 1e-5 * size
-    assert abs(std - float(exact.std())) <= 1e-3 * size
+    # Where squares vanish in float32, so does the deviation.
+    assert abs(std - float(exact.std())) <= 1e-3 * size or size < 1e-17
 
 
 def check_frames(
@@ -211,9 +210,15 @@ def test_any_store_is_read_as_it_was_written(case: Case) -> None:
     run(case)
 
 
+@pytest.mark.parametrize(("shape", "dims"), [((), ()), ((2,), ("frame",))])
+def test_int8_needs_channels(shape: tuple[int, ...], dims: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="needs an axis of channels"):
+        make(tmp_path / "any", Case((2,), (Array("int8-channel", shape, dims),), 0, 1.0, False))
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@settings(SETTINGS, max_examples=1000)
+@settings(SETTINGS, max_examples=600)
 @given(cases())
 def test_any_of_many_stores_is_read_as_it_was_written(case: Case) -> None:
     run(case)

@@ -30,15 +30,17 @@ def extraction(path: Path, clips: int, rows: Sequence[int], threads: int = 2) ->
 
 
 def extraction_that_dies(path: Path, clips: int, moment: int, passed: Connection) -> None:
-    """`extraction`, killed right before the `moment`-th step that changes a disk, or in the middle of a write.
+    """`extraction` of one clip, then of one more, and so on: the store is closed anew each time.
 
-    Sends how many such moments there are, if it survives them all.
+    It is killed right before the `moment`-th step that changes a disk, or in the middle of a write. Sends the names of
+    all such moments, if it survives them.
     """
     moments = Moments(moment)
     for name in _STEPS:
-        setattr(os, name, moments.before(getattr(os, name)))
+        setattr(os, name, moments.before(name, getattr(os, name)))
     os.writev = moments.amid(os.writev)
-    extraction(path, clips, range(clips), threads=1)
+    for row in range(clips):
+        extraction(path, clips, range(row + 1), threads=1)
     passed.send(moments.passed)
 
 
@@ -79,16 +81,17 @@ class Moments:
     """Counts the moments at which a process could be killed, and kills it at one of them, as `kill -9` would."""
 
     def __init__(self, last: int) -> None:
-        self.passed, self._last = 0, last
+        self.passed: list[str] = []
+        self._last = last
 
-    def pass_one(self) -> None:
-        if self.passed == self._last:
+    def pass_one(self, name: str) -> None:
+        if len(self.passed) == self._last:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.passed += 1
+        self.passed.append(name)
 
-    def before(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def before(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            self.pass_one()
+            self.pass_one(name)
             return call(*arguments, **options)
 
         return wrapped
@@ -99,7 +102,7 @@ class Moments:
         def wrapped(descriptor: int, buffers: Sequence[memoryview]) -> int:
             content = b"".join(buffers)
             written = writev(descriptor, [memoryview(content)[: len(content) // 2]])
-            self.pass_one()
+            self.pass_one("amid")
             return written + writev(descriptor, [memoryview(content)[written:]])
 
         return wrapped

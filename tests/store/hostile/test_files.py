@@ -175,6 +175,7 @@ def test_a_compressed_shard_with_a_hole_of_a_terabyte(unclosed: Path) -> None:
 
 
 @pytest.mark.parametrize("impostor", [as_fifo, as_link, as_dangling_link])
+@pytest.mark.timeout(30, method="thread")  # a writer that waits for ever waits in a thread
 def test_a_writer_replaces_what_is_no_shard(
     unclosed: Path, impostor: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:

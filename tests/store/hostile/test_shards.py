@@ -136,7 +136,7 @@ ZSTD: dict[str, bytes] = {
 @pytest.mark.parametrize("name", ZSTD)
 def test_zstd_bombs(unclosed: Path, name: str) -> None:
     forge_chunks(unclosed, "label", ZSTD[name])
-    assert_refused(unclosed)
+    assert_refused(unclosed, exact=True)
 
 
 def test_what_a_zstd_frame_says_is_understood(unclosed: Path) -> None:
@@ -191,7 +191,7 @@ def test_blosc_bombs(unclosed: Path, name: str) -> None:
     honest = FeatureStore.open(unclosed).read("label", 0, verify=True)
     assert (honest == np.arange(CHUNK // 2).reshape(6, 6)).all()
     forge_chunks(unclosed, "label", BLOSC[name]())
-    assert_refused(unclosed)
+    assert_refused(unclosed, exact=True)
 
 
 def test_a_chunk_of_64_gigabytes_of_which_nothing_is_there(unclosed: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_chunk_of_64_gigabytes_of_which_nothing_is_there(unclosed: Path) -> No
     edit_array(unclosed, "half", change)
     shard_of(unclosed, "half").write_bytes(pack(b"", [(ABSENT, ABSENT)] * FRAMES))
     adopt(unclosed)
-    with frugally(), pytest.raises(MissingClipError, match="never written"):
+    with frugally(exact=True), pytest.raises(MissingClipError, match="never written"):
         FeatureStore.open(unclosed).read("half", 0)
 
 

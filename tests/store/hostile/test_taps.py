@@ -45,6 +45,12 @@ def _widen(metadata: dict[str, Any], size: int) -> None:
     metadata["codecs"][0]["configuration"]["chunk_shape"] = [1, size]
 
 
+@pytest.mark.parametrize("dims", [["clip", "y", "x", "channel", "frame"], ["clip", "frame", "y", "x", "frame"]])
+def test_int8_without_an_axis_of_channels(store: Path, dims: list[str]) -> None:
+    edit_array(store, "byte", lambda metadata: metadata.update(dimension_names=dims))
+    assert_refused(store, "int8-channel without an axis of channels")
+
+
 def test_scales_of_one_number_are_not_spread_over_all_channels(store: Path) -> None:
 
     (store / "manifest.json").unlink()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from extract.backbones.base import Backbone
+    from extract.backbones.base import Backbone, Offload, State
     from extract.datasets.base import Clip
     from extract.plan import Plan, Tap
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
+def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offload = "none") -> Outcome:
     """Run a plan: every pending clip once through the backbone.
 
     A clip whose frames cannot be read, or whose features are not finite, is listed in the outcome and the rest goes on.
@@ -53,7 +53,9 @@ def extract(plan: Plan, device: torch.device, progress: Progress) -> Outcome:
         finalize_if_stale(plan.path)
         return outcome
     log.info("loading %s", plan.family.model)
-    backbone = plan.family.load(device, DTYPES[plan.request.dtype])
+    dtype = DTYPES[plan.request.dtype]
+    family = plan.family
+    backbone = family.load(device, dtype) if offload == "none" else family.load_offloaded(device, dtype, offload)
     with StoreWriter(plan.path) as writer, progress.bar(f"extract {plan.path.parent.name}", len(pending)) as advance:
         for row, frames in _decoded(plan, list(pending), outcome, advance):
             clip = plan.clips[row]
@@ -76,32 +78,56 @@ def clip_features(
 ) -> dict[str, NDArray[Any]]:
     """Features of one clip: tap name -> float32 (bank frame, y, x, channel).
 
-    The noise is seeded by the recipe's seed and the clip's id alone: neither order, batch nor rank changes a number.
+    The noise is seeded by the recipe's seed, the clip's id and the number of the draw alone: neither order, batch nor
+    rank changes a number. Features of several draws are averaged; the clip is encoded once for all of them.
     """
     _, positions = plan.family.window(clip.n_frames, clip.bank)
-    seed = plan.recipe.noise.seed if plan.recipe.noise else 0
-    generator = torch.Generator().manual_seed(noise_seed(seed, clip.id))
+    noise = plan.recipe.noise
+    generators = [_generator(noise.seed if noise else 0, clip.id, draw) for draw in range(noise.draws if noise else 1)]
     features: dict[str, NDArray[Any]] = {}
     with listen(backbone.module, [tap.site for tap in taps if tap.site.stage == "encode"], stop=False) as heard:
-        state = backbone.encode(frames, positions, generator)
+        state = backbone.encode(frames, positions, generators[0])
     for tap in taps:
         if tap.site.stage == "encode":
             features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
-    for at_level in _by_level(taps):
-        parts: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in at_level}
-        for part in backbone.parts(state):
-            with listen(backbone.module, [tap.site for tap in at_level], stop=True) as heard:
-                backbone.forward(part, at_level[0].level)
-            for tap in at_level:
-                grid = backbone.grid(tap.site, heard.pop(tap.site.name), part)
-                parts[tap.name].append(_to_array(plan, tap, grid))
-        features |= {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    levels = list(_by_level(taps))
+    for draw, generator in enumerate(generators if levels else ()):
+        drawn = backbone.redraw(state, generator) if draw else state
+        for at_level in levels:
+            for name, grids in _at_level(backbone, plan, drawn, at_level, len(clip.bank)).items():
+                features[name] = features[name] + grids if draw else grids
+    if len(generators) > 1:
+        features |= {tap.name: features[tap.name] / len(generators) for at_level in levels for tap in at_level}
     return features
 
 
-def noise_seed(seed: int, clip_id: str) -> int:
-    """Seed of a clip's noise: 63 bits of xxh3 over recipe seed and clip id."""
-    return xxhash.xxh3_64_intdigest(f"{seed}:{clip_id}".encode()) >> 1
+def _at_level(
+    backbone: Backbone, plan: Plan, state: State, taps: Sequence[Tap], length: int
+) -> dict[str, NDArray[Any]]:
+    """One forward per part of the clip, stopped after the deepest tap."""
+    grids: dict[str, NDArray[Any]] = {}
+    for part in backbone.parts(state):
+        with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
+            backbone.forward(part, taps[0].level)
+        for tap in taps:
+            found = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), part))
+            if part.rows is None:
+                grids[tap.name] = found
+            else:
+                # A row that no part fills stays NaN, which no store takes.
+                whole = grids.setdefault(tap.name, np.full((length, *found.shape[1:]), np.nan, found.dtype))
+                whole[list(part.rows)] = found
+    return grids
+
+
+def _generator(seed: int, clip_id: str, draw: int) -> torch.Generator:
+    return torch.Generator().manual_seed(noise_seed(seed, clip_id, draw))
+
+
+def noise_seed(seed: int, clip_id: str, draw: int = 0) -> int:
+    """Seed of a clip's noise: 63 bits of xxh3 over recipe seed, clip id and, from the second on, number of the draw."""
+    text = f"{seed}:{clip_id}" + (f"\0{draw}" if draw else "")
+    return xxhash.xxh3_64_intdigest(text.encode()) >> 1
 
 
 def pool(

@@ -41,15 +41,18 @@ def feature_recipe(
     dataset: DatasetRecipe,
     *,
     dtype: str,
-    noise_seed: int,
+    noise: tuple[int, int],
     store_dtype: str,
     grid: tuple[int, int] | None,
 ) -> Recipe:
-    """The recipe of features. Reads the digest of the weights.
+    """The recipe of features. Reads the digest of the weights. `noise` is the seed, and how many draws are averaged.
 
     Raises:
         ExtractError: something that can change a number cannot be determined; names it, and the flag that tells it.
     """
+    seed, draws = noise
+    if draws > 1 and not family.default_noise:
+        raise ExtractError(f"--draws {draws}: {family.model} sees no noise; there is nothing to average. Leave it out.")
     weights = family.weights()
     backbone = _stated(
         f"model {family.model}",
@@ -72,7 +75,7 @@ def feature_recipe(
         dataset=dataset,
         backbone=backbone,
         preprocessing=family.preprocessing().model_dump(mode="json"),
-        noise=NoiseRecipe(seed=noise_seed) if family.default_noise else None,
+        noise=NoiseRecipe(seed=seed, draws=draws) if family.default_noise else None,
         storage=StorageRecipe(dtype=store_dtype, grid=grid),
     )
 

@@ -49,6 +49,7 @@ class Request:
     dtype: str = "float32"
     store_dtype: str = "float16"
     seed: int = 0
+    draws: int = 1
     split: str | None = None
     limit: int | None = None
     out: str | None = None
@@ -129,7 +130,7 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
         family,
         dataset_recipe(dataset, table),
         dtype=request.dtype,
-        noise_seed=request.seed,
+        noise=(request.seed, request.draws),
         store_dtype=request.store_dtype,
         grid=request.grid,
     )
@@ -154,7 +155,7 @@ def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> lis
                 + f" List them with `python -m extract sites {family.model}`."
             )
     chosen = sorted((known[name] for name in dict.fromkeys(names)), key=lambda site: site.depth)
-    named = {level.name: level for level in map(family.noise_level, noise or family.default_noise)}
+    named = {level.name: level for level in map(family.noise_level, noise or family.default_levels())}
     ordered: list[NoiseLevel | None] = [*sorted(named.values(), key=lambda level: level.sigma)] or [None]
     taps = [Tap(site, None) for site in chosen if site.stage == "encode"]
     taps += [Tap(site, level) for level in ordered for site in chosen if site.stage == "forward"]

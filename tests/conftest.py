@@ -21,6 +21,7 @@ install_import_hook(
         "extract.backbones._fourier",
         "extract.backbones._mobilenet_v2",
         "extract.backbones._svd_backbone",
+        "extract.diffusion.backbone",
     ],
     "beartype.beartype",
 )
@@ -32,9 +33,10 @@ import pytest  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own root of feature stores, and runs in its own directory."""
+    """Every test has its own root of feature stores, its own caches, and runs in its own directory."""
     root = tmp_path / "stores"
     root.mkdir()
     monkeypatch.setenv("FEATURE_STORE", str(root))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return root

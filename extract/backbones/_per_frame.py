@@ -53,7 +53,8 @@ class PerFrame(Backbone):
         images = state.values["images"]
         step = CPU_FRAMES if images.device.type == "cpu" else len(images)
         for first in range(0, len(images), step):
-            yield State(state.bank[first : first + step], {"images": images[first : first + step]})
+            part = images[first : first + step]
+            yield State(state.bank[first : first + step], {"images": part}, range(first, first + len(part)))
 
     def forward(self, state: State, level: NoiseLevel | None) -> None:
         """Run the network once on the frames of a part; `level` is None, since there is no noise."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from extract.backbones.base import Backbone, NoiseLevel, Site, State
-from extract.errors import ExtractError, WeightsError
+from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
+from extract.diffusion.folder import Component, weight_files
+from extract.diffusion.loading import Residence, check_attention, draw, load_trained
+from extract.errors import ExtractError
 
 if TYPE_CHECKING:
     from extract.backbones.svd import SVD
-
-Configs = Mapping[str, Mapping[str, Any]]
-ATTENTION = "sdpa"
-"""As `SVD.attention` says in the recipe: torch's scaled dot-product attention in all three networks."""
 
 
 @dataclass(kw_only=True)
@@ -32,12 +27,14 @@ class SVDState(State):
     Attributes:
         latents: scaled VAE latents x_0, (B, T, 4, y, x).
         noise: eps, standard normal, as `latents`.
+        image: the condition image in [-1, 1], (3, height, width); `None` for none.
         condition: unscaled VAE latent of the noisy condition image, (4, y, x).
         embedding: CLIP image embedding of the condition image, (1, channels).
     """
 
     latents: Tensor
     noise: Tensor
+    image: Tensor | None
     condition: Tensor
     embedding: Tensor
 
@@ -45,8 +42,15 @@ class SVDState(State):
 class SVDBackbone(Backbone):
     """UNet, VAE encoder and image encoder below one `module`; all windows of a clip are one batch."""
 
-    def __init__(self, networks: nn.ModuleDict, family: SVD) -> None:
+    def __init__(
+        self,
+        networks: nn.ModuleDict,
+        family: SVD,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+        offload: Offload = "none",
+    ) -> None:
         self.module = networks.eval().requires_grad_(False)
+        self.residence = Residence(networks, "unet", device, offload)
         self.family = family
         self.preprocess = family.preprocessing()
         self.scaling = float(family.configs["vae"]["scaling_factor"])
@@ -67,17 +71,31 @@ class SVDBackbone(Backbone):
                 f"{len(frames)} frames for {self.family.model}: need whole windows of {length}. Ask `window` for them."
             )
         images = self.preprocess(frames)
-        first = images[0]
-        augmentation = torch.randn(first.shape, generator=generator).to(first)
-        noisy = first + self.family.conditioning.noise_aug_strength * augmentation
-
-        # The last mean is the condition's. The VAE's own `mode()` is the mean.
-        means = self._moments([*images, noisy]).chunk(2, dim=1)[0].float()
-        latents = (means[:-1] * self.scaling).reshape(-1, length, *means.shape[1:])
+        image = self._image(images, bank)
+        if image is None:
+            with self.residence.visit("vae"):
+                means = self._means(images)
+            condition, embedding = torch.zeros_like(means[0]), self._no_embedding(means)
+        else:
+            with self.residence.visit("vae", "image_encoder"):
+                # The last mean is the condition's: one call of the VAE's last layer, for hooks to see.
+                means = self._means([*images, self._noisy(image, generator)])
+                embedding = self._embed(image[None])
+            means, condition = means[:-1], means[-1]
+        latents = (means * self.scaling).reshape(-1, length, *means.shape[1:])
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        return SVDState(
-            bank=bank, latents=latents, noise=noise, condition=means[-1], embedding=self._embed(first[None])
-        )
+        return SVDState(bank=bank, latents=latents, noise=noise, image=image, condition=condition, embedding=embedding)
+
+    @torch.no_grad()
+    def redraw(self, state: State, generator: torch.Generator) -> SVDState:
+        """The same latents with other noise, on them and on the condition image."""
+        assert isinstance(state, SVDState)
+        condition = state.condition
+        if state.image is not None:
+            with self.residence.visit("vae"):
+                condition = self._means([self._noisy(state.image, generator)])[0]
+        noise = torch.randn(state.latents.shape, generator=generator).to(state.latents)
+        return replace(state, condition=condition, noise=noise)
 
     @torch.no_grad()
     def forward(self, state: State, level: NoiseLevel | None) -> None:
@@ -108,16 +126,27 @@ class SVDBackbone(Backbone):
         grids = features.reshape(len(features), *site.grid, -1) if tokens else features.movedim(1, -1)
         return grids[list(state.bank)]
 
-    def _moments(self, images: Sequence[Float[Tensor, "3 height width"]]) -> Float[Tensor, "image moments y x"]:
-        """What `vae.encode` computes, with one call of `quant_conv` for hooks to see.
+    def _image(self, images: Tensor, bank: Sequence[int]) -> Tensor | None:
+        chosen = {"first": 0, "last": -1, "none": None}[self.family.condition_frame]
+        return None if chosen is None else images[bank[chosen]]
+
+    def _noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        augmentation = torch.randn(image.shape, generator=generator).to(image)
+        return image + self.family.conditioning.noise_aug_strength * augmentation
+
+    def _means(self, images: Sequence[Float[Tensor, "3 height width"]] | Tensor) -> Float[Tensor, "image channel y x"]:
+        """Unscaled latents as `vae.encode(…).latent_dist.mode()`, float32, with one call of `quant_conv`.
 
         The encoder takes one image at a time: it is the peak of memory, and a frame's latent must not depend on
         which other frames are beside it.
         """
         dtype = self.vae.quant_conv.weight.dtype
         hidden = [self.vae.encoder(image[None].to(dtype)) for image in images]
-        moments: Tensor = self.vae.quant_conv(torch.cat(hidden))
-        return moments
+        means: Tensor = self.vae.quant_conv(torch.cat(hidden)).chunk(2, dim=1)[0].float()
+        return means
+
+    def _no_embedding(self, like: Tensor) -> Float[Tensor, "1 channel"]:
+        return like.new_zeros(1, self.image_encoder.config.projection_dim)
 
     def _embed(self, image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 channel"]:
         facts = self.family.configs["feature_extractor"]
@@ -153,68 +182,18 @@ def _blur(image: Float[Tensor, "batch channel y x"], axis: int, sigma: float) ->
     return blurred.reshape(lines.shape).movedim(-1, axis)
 
 
-NETWORKS: dict[str, Any] = {
-    "unet": UNetSpatioTemporalConditionModel,
-    "vae": AutoencoderKLTemporalDecoder,
-    "image_encoder": CLIPVisionModelWithProjection,
-}
+def load(family: SVD, device: torch.device, dtype: torch.dtype, offload: Offload) -> SVDBackbone:
+    """Load or draw the networks; the VAE stays in float32 where float16 would overflow (`force_upcast`)."""
+    single = dtype == torch.float16 and family.configs["vae"]["force_upcast"]
 
+    def dtype_of(part: Component) -> torch.dtype:
+        return torch.float32 if single and part.name == "vae" else dtype
 
-def load_trained(root: Path, variant: str | None, configs: Configs, dtype: torch.dtype) -> nn.ModuleDict:
-    """The networks of a checkpoint folder. Raises `WeightsError` if a file does not fill its network exactly."""
-    common = {"variant": variant, "use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    special: dict[str, dict[str, Any]] = {
-        "unet": {"low_cpu_mem_usage": False},  # the other way needs a package more
-        "vae": {"low_cpu_mem_usage": False},
-        "image_encoder": {"dtype": torch.float32, "attn_implementation": ATTENTION},
-    }
-    networks = {}
-    for part, network in NETWORKS.items():
-        try:
-            networks[part], info = network.from_pretrained(root / part, **common, **special[part])
-            wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-        except (OSError, ValueError, RuntimeError) as error:
-            wrong = [str(error)]
-        if wrong:
-            raise WeightsError(
-                f"checkpoint {root}: the weights of {part} do not fill its network: {wrong[0]}\n"
-                "Weights and config.json belong to different models; fetch both again."
-            )
-    return _assemble(networks, configs, dtype)
-
-
-def load_untrained(configs: Configs, seed: int, dtype: torch.dtype) -> nn.ModuleDict:
-    """The networks of `configs` with their libraries' random initialisation, drawn on the CPU from `seed`."""
-    clip = CLIPVisionConfig.from_dict({**configs["image_encoder"], "attn_implementation": ATTENTION})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        networks = {part: NETWORKS[part].from_config(dict(configs[part])) for part in ("unet", "vae")}
-        networks["image_encoder"] = NETWORKS["image_encoder"](clip)
-    return _assemble(networks, configs, dtype)
-
-
-def check_attention(networks: Mapping[str, Any]) -> None:
-    """Raise `WeightsError` unless every attention layer uses the backend that the recipe names."""
-    used = {
-        type(module.processor).__name__
-        for part in ("unet", "vae")
-        for module in networks[part].modules()
-        if hasattr(module, "processor")
-    }
-    clip = networks["image_encoder"].config._attn_implementation
-    if used != {"AttnProcessor2_0"} or clip != ATTENTION:
-        raise WeightsError(
-            f"attention runs as {', '.join(sorted(used)) or 'nothing'} and {clip}, but the recipe says {ATTENTION}. "
-            "Use a version of diffusers and transformers that has scaled dot-product attention."
-        )
-
-
-def _assemble(networks: dict[str, Any], configs: Configs, dtype: torch.dtype) -> nn.ModuleDict:
-    """One module, cast to `dtype`; the VAE stays in float32 where float16 would overflow (`force_upcast`)."""
-    del networks["vae"].decoder  # features need no pixels back
+    if family.options.untrained is not None:
+        networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
+    else:
+        variant, _ = weight_files(family.weights_root, family.networks)
+        networks = load_trained(family.weights_root, variant, family.networks, dtype_of)
     check_attention(networks)
-    single = dtype == torch.float16 and configs["vae"]["force_upcast"]
-    for part, network in networks.items():
-        # Not `network.to`, which logs a warning about modules to keep in float32 although there are none.
-        nn.Module.to(network, torch.float32 if single and part == "vae" else dtype)
-    return nn.ModuleDict(networks)
+    del networks["vae"].decoder  # features need no pixels back
+    return SVDBackbone(nn.ModuleDict(networks), family, device, offload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from extract.errors import ExtractError
+from extract.diffusion.windows import check_bank
 
 
 def plan_windows(n_frames: int, bank: Sequence[int], length: int) -> tuple[list[list[int]], list[int]]:
@@ -28,11 +28,7 @@ def plan_windows(n_frames: int, bank: Sequence[int], length: int) -> tuple[list[
     Raises:
         ExtractError: the bank is empty, not increasing, or outside the clip.
     """
-    if not bank or any(a >= b for a, b in pairwise(bank)) or bank[0] < 0 or bank[-1] >= n_frames:
-        raise ExtractError(
-            f"bank {list(bank)} of a clip of {n_frames} frames: need strictly increasing frame numbers "
-            f"from 0 to {n_frames - 1}. Choose bank frames inside the clip."
-        )
+    check_bank(n_frames, bank)
     first, others = bank[0], bank[1:]
     count = max(1, -(-len(others) // (length - 1)))
     windows = [_fill([first, *others[w::count]], n_frames, length) for w in range(count)]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from extract.preprocess import Preprocessing
 
 Kind = Literal["vgm", "vlm", "encoder", "control"]
+Offload = Literal["none", "group", "sequential"]
+STANDARD, PAPER = "standard", "paper"
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,18 @@ class Options:
         revision: hub revision.
         size: (height, width) that replaces the family's preprocessing size.
         untrained: seed of random weights, or `None` for the trained ones.
+        frames: length of the windows that a video network sees, instead of the family's.
+        condition: which frame an image-to-video network is conditioned on: `first`, `last` or `none`.
+        preset: `paper` repeats the published code of arXiv 2605.28132, flaws included; `standard` mends them.
     """
 
     checkpoint: str | None = None
     revision: str | None = None
     size: tuple[int, int] | None = None
     untrained: int | None = None
+    frames: int | None = None
+    condition: str | None = None
+    preset: str = STANDARD
 
 
 @dataclass
@@ -113,10 +121,12 @@ class State:
 
     Attributes:
         bank: positions of the bank frames within the frames that were given to `encode`.
+        rows: of the bank that `grid` will give, if this is a part of a clip; `None` = all, in order.
     """
 
     bank: Sequence[int]
     values: dict[str, Any] = field(default_factory=dict)
+    rows: Sequence[int] | None = None
 
 
 class Family(ABC):
@@ -137,6 +147,7 @@ class Family(ABC):
         self.model = model
         self.options = options or Options()
         self.published = self.models[model]
+        self._check_options()
 
     # --- facts, without weights -------------------------------------------------------------
 
@@ -155,6 +166,25 @@ class Family(ABC):
     def settings(self) -> Mapping[str, Any]:
         """Further facts that change numbers (conditioning frame, fps, prompt). JSON values; part of the recipe."""
         return {}
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """Values of `Options.condition` that this model takes, its default first; none if it sees no extra image."""
+        return ()
+
+    @property
+    def presets(self) -> Sequence[str]:
+        """Values of `Options.preset` that this model takes."""
+        return (STANDARD,)
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether `Options.frames` means something."""
+        return False
+
+    def default_levels(self) -> Sequence[str]:
+        """The noise levels read when the user names none."""
+        return self.default_noise
 
     def noise_level(self, text: str) -> NoiseLevel:
         """Parse `t=502` or `sigma=1.5`. Raises `ExtractError` for a family without noise."""
@@ -183,12 +213,30 @@ class Family(ABC):
     def load(self, device: torch.device, dtype: torch.dtype) -> Backbone:
         """The network in evaluation mode on `device`; random weights if `options.untrained` is set."""
 
+    def load_offloaded(self, device: torch.device, dtype: torch.dtype, offload: Offload) -> Backbone:
+        """As `load`, but the weights stay in main memory and visit `device` only to be used. Changes no number.
+
+        Args:
+            offload: `group` moves one block at a time, `sequential` one layer at a time.
+        """
+        raise ExtractError(f"--offload {offload}: {self.model} is small enough to stay on the device. Leave it out.")
+
     def site(self, name: str) -> Site:
         """The site called `name`. Raises `UnknownNameError` with the nearest names."""
         sites = {site.name: site for site in self.sites()}
         if name not in sites:
             raise UnknownNameError(did_you_mean(f"site of {self.model}", name, sites))
         return sites[name]
+
+    def _check_options(self) -> None:
+        asked = self.options
+        if asked.condition is not None and asked.condition not in self.conditions:
+            takes = f"takes {' | '.join(self.conditions)}" if self.conditions else "is conditioned on no image"
+            raise ExtractError(f"--condition {asked.condition}: {self.model} {takes}. Leave it out for the default.")
+        if asked.preset not in self.presets:
+            raise ExtractError(f"--preset {asked.preset}: {self.model} has {' | '.join(self.presets)}. Leave it out.")
+        if asked.frames is not None and not self.takes_windows:
+            raise ExtractError(f"--frames {asked.frames}: {self.model} sees no windows of frames. Leave it out.")
 
 
 class Backbone(ABC):
@@ -206,8 +254,12 @@ class Backbone(ABC):
             generator: CPU generator seeded by recipe seed and clip id; all noise comes from it, drawn once.
         """
 
+    def redraw(self, state: State, generator: torch.Generator) -> State:
+        """The same clip with other noise, encoded no second time. For features averaged over several draws."""
+        raise ExtractError(f"{type(self).__name__} draws no noise, so there is nothing to average: leave out --draws.")
+
     def parts(self, state: State) -> Iterator[State]:
-        """Split a clip whose frames do not see each other; the features of the parts are joined along the bank.
+        """Split a clip whose frames do not see each other; every part says which `rows` of the bank it fills.
 
         `forward` and `grid` are called once for every part. The default is one part.
         """

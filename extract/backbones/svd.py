@@ -6,51 +6,52 @@ its own frame. Noise follows EDM (Karras et al. 2022, arXiv:2206.00364) with sig
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from extract.backbones._diffusers_folder import check_pipeline, check_reference, download, read_config, weight_files
 from extract.backbones._svd_sites import image_multiple, last_layers, native_size, svd_sites
 from extract.backbones._svd_windows import plan_windows
-from extract.backbones.base import Checkpoint, Family, NoiseLevel, Site, Weights, checkpoint_dir
+from extract.backbones.base import Checkpoint, NoiseLevel, Offload, Site
+from extract.diffusion.family import FolderFamily
+from extract.diffusion.folder import Component
 from extract.errors import ExtractError, WeightsError
 from extract.preprocess import Preprocessing
-from store.digest import digest_files, digest_text
 
 if TYPE_CHECKING:
     import torch
 
     from extract.backbones._svd_backbone import SVDBackbone
 
-CONFIGS = Path(__file__).parent / "configs"
-PIPELINE = "StableVideoDiffusionPipeline"
-STEMS = {"image_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-CONFIG_FILES = {
-    "unet": "unet/config.json",
-    "vae": "vae/config.json",
-    "image_encoder": "image_encoder/config.json",
-    "scheduler": "scheduler/scheduler_config.json",
-    "feature_extractor": "feature_extractor/preprocessor_config.json",
-}
-NEEDED_FACTS = {
-    "unet": (
-        "block_out_channels",
-        "down_block_types",
-        "up_block_types",
-        "layers_per_block",
-        "transformer_layers_per_block",
-        "num_frames",
+COMPONENTS = (
+    Component(
+        "unet",
+        "UNetSpatioTemporalConditionModel",
+        needs=(
+            "block_out_channels",
+            "down_block_types",
+            "up_block_types",
+            "layers_per_block",
+            "transformer_layers_per_block",
+            "num_frames",
+        ),
     ),
-    "vae": ("block_out_channels", "latent_channels", "scaling_factor", "force_upcast"),
-    "image_encoder": ("image_size",),
-    "scheduler": ("sigma_min", "sigma_max"),
-    "feature_extractor": ("image_mean", "image_std"),
+    Component(
+        "vae",
+        "AutoencoderKLTemporalDecoder",
+        needs=("block_out_channels", "latent_channels", "scaling_factor", "force_upcast"),
+    ),
+    Component("image_encoder", "CLIPVisionModelWithProjection", "transformers", needs=("image_size",)),
+    Component("scheduler", config="scheduler_config.json", needs=("sigma_min", "sigma_max"), role="facts"),
+    Component("feature_extractor", config="preprocessor_config.json", needs=("image_mean", "image_std"), role="facts"),
+)
+CONDITIONS = {
+    "first": "first bank frame: noisy VAE latent and CLIP embedding",
+    "last": "last bank frame: noisy VAE latent and CLIP embedding",
+    "none": "none: zeros",
 }
 LICENCE = "Stability AI non-commercial research community licence (gated)"
 PARAMETERS = 2_254_442_729  # UNet 1,524,623,082 + image encoder 632,076,800 + VAE 97,742,847
@@ -71,7 +72,7 @@ class Conditioning:
     noise_aug_strength: float = 0.02
 
 
-class SVD(Family):
+class SVD(FolderFamily):
     """Stable Video Diffusion, image to video, without classifier-free guidance."""
 
     name: ClassVar[str] = "svd"
@@ -81,27 +82,26 @@ class SVD(Family):
         "svd": Checkpoint("stabilityai/stable-video-diffusion-img2vid", None, PARAMETERS, LICENCE),
         "svd-xt": Checkpoint("stabilityai/stable-video-diffusion-img2vid-xt", None, PARAMETERS, LICENCE),
     }
+    pipelines: ClassVar[Mapping[str, str]] = dict.fromkeys(models, "StableVideoDiffusionPipeline")
+    components = COMPONENTS
     attention = "sdpa"
     default_noise = ("sigma=0.1", "sigma=0.4", "sigma=1.5", "sigma=6", "sigma=25")
     conditioning: ClassVar[Conditioning] = Conditioning()
 
-    @cached_property
-    def configs(self) -> dict[str, dict[str, Any]]:
-        """Configuration of every component: of the local checkpoint if one is given, else as published."""
-        root = checkpoint_dir(self.options) or CONFIGS / self.model
-        if self.options.checkpoint is not None:
-            check_reference(self.options.checkpoint)
-        check_pipeline(root, PIPELINE)
-        configs = {part: read_config(root, name) for part, name in CONFIG_FILES.items()}
-        for part, keys in NEEDED_FACTS.items():
-            if missing := [key for key in keys if configs[part].get(key) is None]:
-                raise WeightsError(
-                    f"checkpoint {root}: {CONFIG_FILES[part]} lacks {', '.join(missing)}. "
-                    "Take the file from the published checkpoint, or save the checkpoint again with diffusers."
-                )
+    def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+        """A video model sees two frames or more."""
         if int(configs["unet"]["num_frames"]) < 2:
             raise WeightsError(f"checkpoint {root}: unet/config.json has num_frames below 2: no video model.")
-        return configs
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """The first bank frame, the last, or no image: both conditions are then zero, as without guidance."""
+        return ("first", "last", "none")
+
+    @property
+    def condition_frame(self) -> str:
+        """Which bank frame the UNet is conditioned on: `first`, `last`, or `none`."""
+        return self.options.condition or "first"
 
     @property
     def num_frames(self) -> int:
@@ -140,7 +140,7 @@ class SVD(Family):
             **asdict(self.conditioning),
             "num_frames": self.num_frames,
             "window": "first bank frame, then every W-th bank frame; filled halfway in the largest gap, then forward",
-            "condition": "first bank frame: noisy VAE latent and CLIP embedding",
+            "condition": CONDITIONS[self.condition_frame],
             "guidance": "none",
         }
 
@@ -174,56 +174,12 @@ class SVD(Family):
 
     # --- weights ----------------------------------------------------------------------------
 
-    def weights(self) -> Weights:
-        """Identity of the weights. For `untrained`, the digest is of seed and configuration."""
-        if self.options.untrained is not None:
-            facts = {part: _facts(config) for part, config in self.configs.items()}
-            drawn = json.dumps([self.options.untrained, facts], sort_keys=True)
-            return Weights(f"{self.model} untrained", None, digest_text(drawn))
-        root = self._weights_root
-        _, files = weight_files(root, STEMS)
-        facts = {part: _facts(config) for part, config in self.configs.items()}
-        digest = digest_text(json.dumps([digest_files(root, files), facts], sort_keys=True))
-        if checkpoint_dir(self.options) is not None:
-            return Weights("local", self.options.revision, digest)  # where it lies cannot change a number
-        return Weights(self._hub_id, root.name, digest)  # a snapshot folder is named by its commit
-
     def load(self, device: torch.device, dtype: torch.dtype) -> SVDBackbone:
         """UNet, image encoder and VAE encoder in evaluation mode. Raises `WeightsError` if they cannot be loaded."""
-        from extract.backbones._svd_backbone import SVDBackbone, load_trained, load_untrained
+        return self.load_offloaded(device, dtype, "none")
 
-        if self.options.untrained is not None:
-            networks = load_untrained(self.configs, self.options.untrained, dtype)
-        else:
-            variant, _ = weight_files(self._weights_root, STEMS)
-            networks = load_trained(self._weights_root, variant, self.configs, dtype)
-        return SVDBackbone(networks.to(device), self)
+    def load_offloaded(self, device: torch.device, dtype: torch.dtype, offload: Offload) -> SVDBackbone:
+        """As `load`, with the blocks of the UNet in main memory until they are needed."""
+        from extract.backbones._svd_backbone import load
 
-    @property
-    def _hub_id(self) -> str:
-        return self.options.checkpoint or self.published.id
-
-    @cached_property
-    def _weights_root(self) -> Path:
-        """Folder of the weights; fetched from the hub unless a local one is given."""
-        expected = self.configs
-        local = checkpoint_dir(self.options)
-        if local is not None:
-            return local
-        revision = self.options.revision or self.published.revision
-        wanted = [f"{part}/{stem}.safetensors" for part, stem in STEMS.items()]
-        root = download(self._hub_id, revision, ["model_index.json", *CONFIG_FILES.values(), *wanted])
-        check_pipeline(root, PIPELINE)
-        for part, name in CONFIG_FILES.items():
-            if _facts(read_config(root, name)) != _facts(expected[part]):
-                raise WeightsError(
-                    f"checkpoint {self._hub_id}: {name} differs from that of {self.published.id}, so sites and sizes "
-                    f"would be wrong. Pass its folder, so that its own configuration is read: --checkpoint {root}"
-                )
-        return root
-
-
-def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what only tells its history."""
-    history = {"architectures", "torch_dtype", "dtype", "transformers_version"}
-    return {key: value for key, value in config.items() if not key.startswith("_") and key not in history}
+        return load(self, device, dtype, offload)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from store.caches import user_cache
 from store.errors import SettingError
 from store.sharing.cache import ShardCache
 from store.sizes import parse_size
@@ -42,9 +43,7 @@ def cache_place() -> Path:
         if path.exists() and not path.is_dir():
             raise SettingError(f"{PLACE}={override!r}: is a file. Name a folder; it is made if it is not there.")
         return path
-    # The XDG specification: a value that is no absolute path is to be ignored.
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "spatial-probing" / "shards"
+    return user_cache("shards")
 
 
 def _default_size(place: Path) -> int:

@@ -15,7 +15,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from extract.backbones.base import Options
-from extract.backbones.svd import CONFIGS, SVD
+from extract.backbones.svd import SVD
+from extract.diffusion.family import CONFIGS
 from extract.errors import ExtractError, UnknownNameError, WeightsError
 from tests.extract.tiny_svd import FRAMES, build
 
@@ -268,20 +269,21 @@ def test_a_directory_that_is_not_there(name: str) -> None:
 
 
 def test_a_snapshot_is_taken_by_its_commit(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
+    asked: list[tuple[str, object, list[str]]] = []
 
-    def snapshot(repository: str, **arguments: object) -> str:
-        asked.update(arguments, repository=repository)
+    def snapshot(repository: str, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((repository, revision, allow_patterns))
         return str(original)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     with pytest.raises(WeightsError, match=r"unet/config\.json differs.*--checkpoint"):
         SVD("svd", Options(revision="abc")).weights()
-    assert asked["repository"] == SVD.models["svd"].id
-    assert asked["revision"] == "abc"
-    assert "unet/diffusion_pytorch_model.safetensors" in asked["allow_patterns"]  # type: ignore[operator]
+    assert [each[:2] for each in asked] == [(SVD.models["svd"].id, "abc"), (SVD.models["svd"].id, original.name)]
+    assert "unet/diffusion_pytorch_model.safetensors.index.json" in asked[0][2]
+    assert "unet/diffusion_pytorch_model.safetensors" not in asked[0][2]
+    assert "unet/diffusion_pytorch_model.safetensors" in asked[1][2]
 
-    monkeypatch.setattr("extract.backbones.svd.CONFIGS", original.parent)
+    monkeypatch.setattr(SVD, "published_configs", original.parent)
     original.parent.joinpath("svd").symlink_to(original)
     weights = SVD("svd").weights()
     assert (weights.id, weights.revision) == (SVD.models["svd"].id, original.name)

@@ -75,7 +75,7 @@ def test_another_attention_than_the_recipe_names_is_refused(backbone: SVDBackbon
     usual = layer.processor
     layer.processor = AttnProcessor()
     try:
-        with pytest.raises(WeightsError, match="AttnProcessor, AttnProcessor2_0 and sdpa, but the recipe says sdpa"):
+        with pytest.raises(WeightsError, match="runs as AttnProcessor, but the recipe says sdpa"):
             check_attention(networks)
     finally:
         layer.processor = usual

@@ -1,0 +1,153 @@
+"""The networks of a checkpoint folder, trained or drawn, each in its type, and where they live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
+from torch import nn
+
+from extract.backbones.base import Offload
+from extract.diffusion.folder import Component
+from extract.errors import WeightsError
+
+Configs = Mapping[str, Mapping[str, Any]]
+DtypeOf = Callable[[Component], torch.dtype]
+ATTENTION = "sdpa"
+"""As `Family.attention` says in the recipe: torch's scaled dot-product attention."""
+_REMEDY = "Weights and config.json belong to different models; fetch both again."
+
+
+def load_trained(
+    root: Path, variant: str | None, parts: Sequence[Component], dtype_of: DtypeOf
+) -> dict[str, nn.Module]:
+    """Networks with the weights of a checkpoint. Raises `WeightsError` if a file does not fill its network exactly."""
+    return {part.name: _load(root, variant, part, dtype_of(part)) for part in parts}
+
+
+def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) -> nn.Module:
+    options: dict[str, Any] = {"variant": variant, "use_safetensors": True, "local_files_only": True}
+    if part.library == "diffusers":
+        options |= {"dtype": dtype}
+    else:
+        # Text encoders have no other attention than the plain one in all versions of the library.
+        options |= {"dtype": dtype, "attn_implementation": "eager" if part.role == "text" else ATTENTION}
+    try:
+        network, info = network_class(part).from_pretrained(root / part.name, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"checkpoint {root}: the weights of {part.name} do not fill its network: {error}\n{_REMEDY}"
+        ) from error
+    if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+        raise WeightsError(
+            f"checkpoint {root}: the weights of {part.name} do not fill its network: {wrong[0]}\n{_REMEDY}"
+        )
+    loaded: nn.Module = network
+    return loaded
+
+
+def draw(configs: Configs, parts: Sequence[Component], seed: int, dtype_of: DtypeOf) -> dict[str, nn.Module]:
+    """Networks with their libraries' random initialisation, drawn on the CPU in float32 from `seed`, part by part."""
+    networks = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in parts:
+            networks[part.name] = cast(build(part, configs[part.name]), dtype_of(part))
+    return networks
+
+
+def build(part: Component, config: Mapping[str, Any]) -> nn.Module:
+    """A network without its weights: as its library initialises it."""
+    network = network_class(part)
+    if part.library == "diffusers":
+        built: nn.Module = network.from_config(dict(config))
+        return built
+    facts = network.config_class.from_dict({**config, "attn_implementation": ATTENTION})
+    made: nn.Module = network(facts)
+    return made
+
+
+def network_class(part: Component) -> Any:
+    """The library's class."""
+    assert part.network is not None
+    return getattr(diffusers if part.library == "diffusers" else transformers, part.network)
+
+
+def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Change the type of the weights as `from_pretrained` does: what the class wants in float32 stays there."""
+    kept = set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    for module_name, module in network.named_modules():
+        exact = bool(kept.intersection(module_name.split(".")))
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(torch.float32 if exact or name in kept else dtype)
+    return network
+
+
+def check_attention(networks: Mapping[str, Any]) -> None:
+    """Raise `WeightsError` unless every attention layer uses the backend that the recipe names."""
+    used = {
+        type(module.processor).__name__
+        for network in networks.values()
+        for module in network.modules()
+        if hasattr(module, "processor")
+    }
+    old = sorted(name for name in used if name == "AttnProcessor")
+    plain = sorted(
+        found
+        for network in networks.values()
+        if (found := getattr(network.config, "_attn_implementation", ATTENTION)) not in (ATTENTION, None)
+    )
+    chosen = [] if DIFFUSERS_ATTN_BACKEND == "native" else [f"DIFFUSERS_ATTN_BACKEND={DIFFUSERS_ATTN_BACKEND}"]
+    if old or plain or chosen:
+        raise WeightsError(
+            f"attention runs as {', '.join([*old, *plain, *chosen])}, but the recipe says {ATTENTION}. Unset "
+            "DIFFUSERS_ATTN_BACKEND, and use a version of the libraries that has scaled dot-product attention."
+        )
+
+
+class Residence:
+    """Where networks live: on the device, or in main memory with visits to the device.
+
+    Args:
+        networks: all networks of a backbone, on the CPU.
+        denoiser: the one that is too large, and is moved block by block while it runs.
+        device: that computes.
+        offload: `none`, `group` (a block at a time) or `sequential` (a layer at a time).
+    """
+
+    def __init__(self, networks: nn.ModuleDict, denoiser: str, device: torch.device, offload: Offload) -> None:
+        self._networks, self._device, self._resident = networks, device, offload == "none"
+        if self._resident:
+            if any(each.device != device for each in networks.parameters()):
+                networks.to(device)
+            return
+        large: Any = networks[denoiser]
+        large.enable_group_offload(
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            # One forward takes seconds, and moving its weights a second: streams would buy little, and lose their way
+            # when a forward stops early.
+            offload_type="block_level" if offload == "group" else "leaf_level",
+            num_blocks_per_group=1 if offload == "group" else None,
+        )
+
+    @contextmanager
+    def visit(self, *names: str) -> Iterator[None]:
+        """Bring networks to the device for the body of the `with`."""
+        if self._resident:
+            yield
+            return
+        try:
+            for name in names:
+                self._networks[name].to(self._device)
+            yield
+        finally:
+            for name in names:
+                self._networks[name].to("cpu")

@@ -20,6 +20,8 @@ import typer
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from extract.arguments import Flags
+
 FILE = Path(__file__).parent / "pipelines.yaml"
 _COMMAND_LINES = {"extract": "extract.__main__", "probes.train": "probes.train", "evaluate": "evaluate.cli"}
 
@@ -39,23 +41,9 @@ class DatasetStep(_Strict):
     root: Path | None = None
 
 
-class ExtractStep(_Strict):
+class ExtractStep(Flags):
     """One backbone over the data set: the flags of `python -m extract`."""
 
-    model: str
-    sites: tuple[str, ...] = ()
-    noise: tuple[str, ...] = ()
-    grid: tuple[int, int] | None = None
-    checkpoint: str | None = None
-    revision: str | None = None
-    size: tuple[int, int] | None = None
-    untrained: bool = False
-    split: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    store_dtype: str = "float16"
     out: str | None = Field(default=None, pattern=r"^[\w.-]+$")
 
     @property

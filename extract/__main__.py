@@ -2,6 +2,7 @@
 
 python -m extract --model svd --dataset scannet                     all default taps
 python -m extract --model svd --dataset rooms --sites up_blocks.1 --noise sigma=1,sigma=10
+python -m extract --model wan2.1-t2v-14b --dataset scannet --preset paper --dtype bfloat16 --offload group
 python -m extract models | datasets | sites MODEL                   what there is
 """
 
@@ -13,57 +14,141 @@ from typing import Annotated
 
 import typer
 
-from extract.command import Arguments, list_datasets, list_models, list_sites, run
+from extract.arguments import Arguments
+from extract.backbones.base import STANDARD
+from extract.command import list_datasets, list_models, list_sites, run
 from extract.errors import ExtractError
 from store.errors import StoreError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
+DATA, NETWORK, FEATURES, RUN = "Which clips", "What the network is and sees", "What is kept", "How it is run"
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and no progress.")]
-Size = Annotated[str | None, typer.Option(help="Input size HEIGHTxWIDTH instead of the model's own.", metavar="HxW")]
-Checkpoint = Annotated[str | None, typer.Option(help="Local directory or hub id instead of the published weights.")]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Input size HEIGHTxWIDTH instead of the model's own.", metavar="HxW", rich_help_panel=NETWORK),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Local directory or hub id instead of the published weights.", rich_help_panel=NETWORK),
+]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="standard, or paper: layers, noise and windows of the published code, flaws included.",
+        rich_help_panel=FEATURES,
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
 def extract_features(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Which backbone: see `python -m extract models`.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Which data: see `python -m extract datasets`.")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the data set, if it is not where its variable points.")
+    model: Annotated[
+        str | None,
+        typer.Option(help="Which backbone: see `python -m extract models`; or package.module:Family of your own."),
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Which data: see `python -m extract datasets`.")] = None,
     sites: Annotated[
-        str, typer.Option(help="Comma-separated sites; default: the model's own choice. `all` = every site.")
+        str,
+        typer.Option(
+            help="Comma-separated sites; default: the model's own choice. `all` = every site.",
+            rich_help_panel=FEATURES,
+        ),
     ] = "",
     noise: Annotated[
-        str, typer.Option(help="Comma-separated noise levels (sigma=1.5 or t=502), diffusion models only.")
+        str,
+        typer.Option(
+            help="Comma-separated noise levels (sigma=1.5 or t=502), diffusion models only.", rich_help_panel=FEATURES
+        ),
     ] = "",
+    preset: Preset = STANDARD,
+    draws: Annotated[
+        int,
+        typer.Option(
+            help="Average features over so many draws of the noise, diffusion models only.",
+            min=1,
+            rich_help_panel=FEATURES,
+        ),
+    ] = 1,
     grid: Annotated[
-        str | None, typer.Option(help="Average-pool grids down to at most ROWSxCOLUMNS.", metavar="RxC")
+        str | None,
+        typer.Option(help="Average-pool grids down to at most ROWSxCOLUMNS.", metavar="RxC", rich_help_panel=FEATURES),
     ] = None,
-    checkpoint: Checkpoint = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of the hub repository.")] = None,
-    size: Size = None,
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Control: same architecture, random weights (seeded by --seed).")
-    ] = False,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1)] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the noise, and of the weights with --untrained.", min=0, max=2**63 - 1)
-    ] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Type of the computation: float32, float16 or bfloat16.")] = "float32",
     store_dtype: Annotated[
-        str, typer.Option(help="Type on disk: float16, bfloat16, float32, or int8-channel (half the bytes of float16).")
+        str,
+        typer.Option(
+            help="Type on disk: float16, bfloat16, float32, or int8-channel (half the bytes of float16).",
+            rich_help_panel=FEATURES,
+        ),
     ] = "float16",
-    out: Annotated[str | None, typer.Option(help="Name of the store (default: the model's name).")] = None,
+    checkpoint: Checkpoint = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of the hub repository.", rich_help_panel=NETWORK)
+    ] = None,
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            help="Control: same architecture, random weights (seeded by --seed).",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
+    size: Size = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames that a video model sees at once, instead of its own number.",
+            min=1,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            help="first, last or none: the frame that an image-to-video model is conditioned on.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of the noise, and of the weights with --untrained.",
+            min=0,
+            max=2**63 - 1,
+            rich_help_panel=NETWORK,
+        ),
+    ] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="Type of the computation: float32, float16 or bfloat16.", rich_help_panel=NETWORK)
+    ] = "float32",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set, if it is not where its variable points.", rich_help_panel=DATA),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split.", rich_help_panel=DATA)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1, rich_help_panel=DATA)] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.", rich_help_panel=RUN)
+    ] = "auto",
+    offload: Annotated[
+        str,
+        typer.Option(
+            help="none; group = blocks wait in main memory, one at a time on the device; sequential = layers. "
+            "For models larger than the device's memory; changes no number.",
+            rich_help_panel=RUN,
+        ),
+    ] = "none",
+    out: Annotated[
+        str | None, typer.Option(help="Name of the store (default: the model's name).", rich_help_panel=RUN)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over a data set and keep the features of chosen layers and noise levels.
 
-    Writes store/MODEL/DATASET, and store/targets/DATASET the first time. What is already committed is skipped: run the
-    same command again after an interruption, with more sites, or without --limit, and only what is missing is computed.
+    Writes store/MODEL/DATASET, and store/targets/DATASET the first time. What is already committed is skipped:
+    run the same command again after an interruption, with more sites, or without --limit.
     """
     if context.invoked_subcommand is not None:
         return
@@ -71,12 +156,18 @@ def extract_features(
         raise typer.BadParameter(
             "give both, for example: python -m extract --model svd --dataset rooms", param_hint="--model, --dataset"
         )
+    if offload not in ("none", "group", "sequential"):
+        raise typer.BadParameter(f"got {offload!r}, expected none, group or sequential", param_hint="--offload")
     arguments = Arguments(
         model=model,
         dataset=dataset,
         root=root,
         sites=_words(sites),
         noise=_words(noise),
+        preset=preset,
+        draws=draws,
+        condition=condition,
+        frames=frames,
         grid=_size("--grid", grid),
         checkpoint=checkpoint,
         revision=revision,
@@ -88,6 +179,7 @@ def extract_features(
         device=device,
         dtype=dtype,
         store_dtype=store_dtype,
+        offload=offload,
         out=out,
     )
     if not run(arguments, as_json=as_json):
@@ -111,10 +203,11 @@ def sites(
     model: Annotated[str, typer.Argument(help="Which backbone.")],
     checkpoint: Checkpoint = None,
     size: Size = None,
+    preset: Preset = STANDARD,
     as_json: Json = False,
 ) -> None:
     """All sites of a model: name, depth, channels, grid. Needs no weights."""
-    list_sites(model, checkpoint, _size("--size", size), as_json)
+    list_sites(model, checkpoint, _size("--size", size), preset, as_json)
 
 
 def main() -> None:

@@ -5,38 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from extract.arguments import Arguments
 from extract.errors import ExtractError
 from store.dtypes import FEATURE_DTYPES
 from store.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    from extract.backbones.base import Family
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """One `python -m extract`, parsed. See its `--help`."""
-
-    model: str
-    dataset: str
-    root: Path | None = None
-    sites: tuple[str, ...] = ()
-    noise: tuple[str, ...] = ()
-    grid: tuple[int, int] | None = None
-    checkpoint: str | None = None
-    revision: str | None = None
-    size: tuple[int, int] | None = None
-    untrained: bool = False
-    split: str | None = None
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    store_dtype: str = "float16"
-    out: str | None = None
 
 
 def run(arguments: Arguments, *, as_json: bool = False) -> bool:
@@ -54,12 +33,16 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
     from extract.progress import Progress
     from extract.registry import make_dataset, make_family
 
-    family = make_family(
-        arguments.model,
-        Options(
-            arguments.checkpoint, arguments.revision, arguments.size, arguments.seed if arguments.untrained else None
-        ),
+    options = Options(
+        checkpoint=arguments.checkpoint,
+        revision=arguments.revision,
+        size=arguments.size,
+        untrained=arguments.seed if arguments.untrained else None,
+        frames=arguments.frames,
+        condition=arguments.condition,
+        preset=arguments.preset,
     )
+    family = make_family(arguments.model, options)
     dataset = make_dataset(arguments.dataset, arguments.root)
     sites = tuple(site.name for site in family.sites()) if "all" in arguments.sites else arguments.sites
     request = Request(
@@ -69,12 +52,15 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         dtype=arguments.dtype,
         store_dtype=arguments.store_dtype,
         seed=arguments.seed,
+        draws=arguments.draws,
         split=arguments.split,
         limit=arguments.limit,
         out=arguments.out,
     )
     device = _device(arguments.device)
     plan = make_plan(family, dataset, request)
+
+    from torch import OutOfMemoryError
 
     from extract.cached import explain_miss
     from extract.engine import extract
@@ -84,7 +70,13 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         log.info("%s", line)
     progress = Progress(quiet=as_json)
     targets = write_targets(dataset, plan.clips, plan.table, plan.rows, progress)
-    features = extract(plan, device, progress)
+    try:
+        features = extract(plan, device, progress, arguments.offload)
+    except OutOfMemoryError as error:
+        raise ExtractError(
+            f"--device {device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
+            "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
+        ) from error
     failed = targets.failed | {
         clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
     }
@@ -133,12 +125,12 @@ def list_datasets(as_json: bool) -> None:
     _print_table(rows, as_json)
 
 
-def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None, as_json: bool) -> None:
+def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None, preset: str, as_json: bool) -> None:
     """Print all sites of a model, marking those read by default."""
     from extract.backbones.base import Options
     from extract.registry import make_family
 
-    family = make_family(model, Options(checkpoint=checkpoint, size=size))
+    family = make_family(model, Options(checkpoint=checkpoint, size=size, preset=preset))
     default = set(family.default_sites())
     rows = [
         {
@@ -152,6 +144,19 @@ def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None,
         for site in family.sites()
     ]
     _print_table(rows, as_json)
+    if not as_json:
+        print(_input_of(family))
+
+
+def _input_of(family: Family) -> str:
+    """What the model sees, and what can be asked of it, in a line."""
+    height, width = family.preprocessing().height, family.preprocessing().width
+    facts = [f"input {height}x{width} pixels"]
+    facts += [f"{family.settings()['frames']} frames at once"] if family.takes_windows else []
+    facts += [f"noise {','.join(family.default_levels())}"] if family.default_noise else []
+    facts += [f"--condition {'|'.join(family.conditions)}"] if family.conditions else []
+    facts += [f"--preset {'|'.join(family.presets)}"] if len(family.presets) > 1 else []
+    return "; ".join(facts)
 
 
 def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -43,11 +43,40 @@ def dataset_classes() -> dict[str, type[Dataset]]:
 
 
 def make_family(model: str, options: Options | None = None) -> Family:
-    """The family of a model name. Raises `UnknownNameError` with the nearest names."""
+    """The family of a model name, or of `package.module:Family` or `package.module:Family:MODEL` outside this project.
+
+    Raises:
+        UnknownNameError: there is none; names the nearest.
+        ExtractError: what was given is no family.
+    """
+    if ":" in model:
+        return _foreign_family(model, options)
     known = families()
     if model not in known:
         raise UnknownNameError(did_you_mean("model", model, known) + " List them with `python -m extract models`.")
     return known[model](model, options)
+
+
+def _foreign_family(reference: str, options: Options | None) -> Family:
+    """Import a family from a module that Python finds: an installed package, or a file in the current folder."""
+    place, _, rest = reference.partition(":")
+    name, _, model = rest.partition(":")
+    try:
+        family = getattr(importlib.import_module(place), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownNameError(
+            f"model {reference!r}: cannot be imported ({error}). Give package.module:Family, where the module is "
+            "installed or in the current folder."
+        ) from error
+    if not (inspect.isclass(family) and issubclass(family, Family)) or inspect.isabstract(family):
+        raise ExtractError(
+            f"model {reference!r}: is no concrete subclass of extract.backbones.base.Family. See docs/backbones.md."
+        )
+    if not model and len(family.models) != 1:
+        raise UnknownNameError(
+            f"model {reference!r}: {name} has {', '.join(family.models)}. Say which: {place}:{name}:MODEL."
+        )
+    return family(model or next(iter(family.models)), options)
 
 
 def make_dataset(name: str, root: Path | None = None) -> Dataset:

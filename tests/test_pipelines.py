@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import pipelines
-from extract.command import Arguments
+from extract.__main__ import extract_features
+from extract.arguments import Arguments
 from extract.registry import dataset_classes, make_family
 
 
@@ -24,11 +26,12 @@ def test_the_shipped_file_names_only_what_exists() -> None:
                 family.noise_level(level)
 
 
-def test_extract_steps_have_the_flags_of_the_command() -> None:
-    assert set(pipelines.ExtractStep.model_fields) | {"dataset", "root"} == set(Arguments.__dataclass_fields__)
-    for name, field in pipelines.ExtractStep.model_fields.items():
-        if name != "model":
-            assert field.default == Arguments.__dataclass_fields__[name].default, name
+def test_the_command_line_has_the_flags_of_a_step() -> None:
+    flags = {name: flag for name, flag in inspect.signature(extract_features).parameters.items() if name != "context"}
+    assert set(flags) == set(Arguments.model_fields) | {"as_json"}
+    for name, field in Arguments.model_fields.items():
+        if not field.is_required():
+            assert (flags[name].default or None) == (field.default or None), name
 
 
 def test_show_prints_commands_that_can_be_run_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Full size without weights: sites, channels, grids and parameter counts against a forward of the published networks."""
+"""Full size without weights: sites, channels, grids and parameter counts, from a forward of the published networks."""
 
 from __future__ import annotations
 

@@ -67,8 +67,9 @@ def test_a_store_says_what_its_features_are_of(run: Callable[..., dict[str, Any]
     assert settings["window"] == "one latent per bank frame"
 
 
-def test_more_taps_are_added_and_equal_those_of_one_pass(run: Callable[..., dict[str, Any]]) -> None:
-    run("--sites", "blocks.1", "--noise", "t=300")
+def test_neither_order_nor_company_of_clips_and_taps_changes_a_number(run: Callable[..., dict[str, Any]]) -> None:
+    run("--sites", "blocks.1", "--noise", "t=300", "--split", "test")
+    run("--sites", "blocks.1", "--noise", "t=300", "--limit", "1")
     again = run("--sites", "blocks.1,blocks.3", "--noise", "t=300,t=600")
     run("--sites", "blocks.1,blocks.3", "--noise", "t=300,t=600", "--out", "whole")
     pieces, whole = (FeatureStore.open(resolve(f"store/{name}")) for name in ("wan2.1-t2v-1.3b", "whole"))

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import SHAPES, build
+from benchmarks.measure import Goals, judged
 from benchmarks.opening import opening
 from benchmarks.reading import sections
 from benchmarks.writing import int8, writing
 
-GOALS: dict[str, tuple[str, float]] = {
+GOALS: Goals = {
     "warm_clip_vs_raw": (">=", 0.90),
     "warm_frame_vs_raw": (">=", 0.85),
     "epoch_vs_raw": (">=", 0.60),
@@ -37,19 +38,6 @@ GOALS: dict[str, tuple[str, float]] = {
     "int8_relative_error": ("<=", 0.01),
     "open_ms": ("<=", 50),
 }
-
-
-def judged(numbers: dict[str, float]) -> dict[str, Any]:
-    """Each number beside its goal."""
-    result: dict[str, Any] = {}
-    for name, value in numbers.items():
-        if name not in GOALS:
-            result[name] = value
-            continue
-        sign, goal = GOALS[name]
-        reached = value >= goal if sign == ">=" else value <= goal
-        result[name] = {"value": value, "goal": f"{sign} {goal:g}", "reached": reached}
-    return result
 
 
 def main() -> None:
@@ -72,8 +60,8 @@ def main() -> None:
             shutil.rmtree(material.folder)
             numbers |= writing(folder, SHAPES[size], clips, options.rounds)
             numbers |= int8(folder, SHAPES[size])
-            result[f"clips of {size}"] = {"clips": clips} | judged(numbers)
-        result["140 arrays x 5000 clips"] = judged(opening(folder, options.rounds))
+            result[f"clips of {size}"] = {"clips": clips} | judged(numbers, GOALS)
+        result["140 arrays x 5000 clips"] = judged(opening(folder, options.rounds), GOALS)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(result, indent=1))

@@ -111,7 +111,7 @@ def _at_level(
             backbone.forward(part, taps[0].level)
         for tap in taps:
             found = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), part))
-            if part.rows is None:
+            if part.rows is None or list(part.rows) == list(range(length)):
                 grids[tap.name] = found
             else:
                 # A row that no part fills stays NaN, which no store takes.

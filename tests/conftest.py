@@ -21,14 +21,18 @@ install_import_hook(
         "extract.backbones._fourier",
         "extract.backbones._mobilenet_v2",
         "extract.backbones._svd_backbone",
+        "extract.backbones._opensora_network",
+        "extract.backbones._opensora_tokens",
         "extract.diffusion.backbone",
     ],
     "beartype.beartype",
 )
 
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +44,12 @@ def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks take many times as long when threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -28,6 +28,7 @@ class SVDState(State):
         latents: scaled VAE latents x_0, (B, T, 4, y, x).
         noise: eps, standard normal, as `latents`.
         image: the condition image in [-1, 1], (3, height, width); `None` for none.
+        hidden: all images of the windows before the VAE encoder's last layer.
         condition: unscaled VAE latent of the noisy condition image, (4, y, x).
         embedding: CLIP image embedding of the condition image, (1, channels).
     """
@@ -35,6 +36,7 @@ class SVDState(State):
     latents: Tensor
     noise: Tensor
     image: Tensor | None
+    hidden: list[Tensor]
     condition: Tensor
     embedding: Tensor
 
@@ -74,17 +76,27 @@ class SVDBackbone(Backbone):
         image = self._image(images, bank)
         if image is None:
             with self.residence.visit("vae"):
-                means = self._means(images)
+                hidden = [self._hidden(each) for each in images]
+                means = self._means(hidden)
             condition, embedding = torch.zeros_like(means[0]), self._no_embedding(means)
         else:
             with self.residence.visit("vae", "image_encoder"):
+                hidden = [self._hidden(each) for each in images]
                 # The last mean is the condition's: one call of the VAE's last layer, for hooks to see.
-                means = self._means([*images, self._noisy(image, generator)])
+                means = self._means([*hidden, self._hidden(self._noisy(image, generator))])
                 embedding = self._embed(image[None])
             means, condition = means[:-1], means[-1]
         latents = (means * self.scaling).reshape(-1, length, *means.shape[1:])
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        return SVDState(bank=bank, latents=latents, noise=noise, image=image, condition=condition, embedding=embedding)
+        return SVDState(
+            bank=bank,
+            latents=latents,
+            noise=noise,
+            image=image,
+            hidden=hidden,
+            condition=condition,
+            embedding=embedding,
+        )
 
     @torch.no_grad()
     def redraw(self, state: State, generator: torch.Generator) -> SVDState:
@@ -93,7 +105,9 @@ class SVDBackbone(Backbone):
         condition = state.condition
         if state.image is not None:
             with self.residence.visit("vae"):
-                condition = self._means([self._noisy(state.image, generator)])[0]
+                # With all others beside it, as in `encode`: what a layer makes of one row of a batch depends, in its
+                # last bits, on the length of the batch.
+                condition = self._means([*state.hidden, self._hidden(self._noisy(state.image, generator))])[-1]
         noise = torch.randn(state.latents.shape, generator=generator).to(state.latents)
         return replace(state, condition=condition, noise=noise)
 
@@ -134,15 +148,18 @@ class SVDBackbone(Backbone):
         augmentation = torch.randn(image.shape, generator=generator).to(image)
         return image + self.family.conditioning.noise_aug_strength * augmentation
 
-    def _means(self, images: Sequence[Float[Tensor, "3 height width"]] | Tensor) -> Float[Tensor, "image channel y x"]:
-        """Unscaled latents as `vae.encode(…).latent_dist.mode()`, float32, with one call of `quant_conv`.
+    def _hidden(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 moment y x"]:
+        """What the VAE's last layer gets of an image.
 
         The encoder takes one image at a time: it is the peak of memory, and a frame's latent must not depend on
         which other frames are beside it.
         """
-        dtype = self.vae.quant_conv.weight.dtype
-        hidden = [self.vae.encoder(image[None].to(dtype)) for image in images]
-        means: Tensor = self.vae.quant_conv(torch.cat(hidden)).chunk(2, dim=1)[0].float()
+        hidden: Tensor = self.vae.encoder(image[None].to(self.vae.quant_conv.weight.dtype))
+        return hidden
+
+    def _means(self, hidden: Sequence[Tensor]) -> Float[Tensor, "image channel y x"]:
+        """Unscaled latents as `vae.encode(…).latent_dist.mode()`, float32, with one call of `quant_conv`."""
+        means: Tensor = self.vae.quant_conv(torch.cat(list(hidden))).chunk(2, dim=1)[0].float()
         return means
 
     def _no_embedding(self, like: Tensor) -> Float[Tensor, "1 channel"]:

@@ -24,7 +24,7 @@ class VideoState(State):
     """What all noise levels of one clip, or of one of its windows, share. float32.
 
     Attributes:
-        latents: normalised latents x_0, (window, channel, time, y, x).
+        latents: x_0, (window, channel, time, y, x): normalised latents, and what the family adds to them.
         noise: eps, standard normal, as `latents`.
         told: what the network is told of each window besides.
         places: index of every bank frame's latent, windows laid end to end.
@@ -91,11 +91,16 @@ class LatentVideoBackbone(Backbone):
                 encoded.append(latent)
                 told.append(self.family.condition(self.networks, clip, latent, self._image(clip)))
         latents: Tensor = self.latent(torch.cat(encoded))
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        shape = len(encoded), self.family.denoised_channels, *latents.shape[2:]
+        noise = torch.randn(shape, generator=generator).to(latents)
+        clean = [
+            self.family.clean(self.networks, each[None], {**self.prompt, **facts}, generator)
+            for each, facts in zip(latents, told, strict=True)
+        ]
         held = latents.shape[2]
         stride = self.family.strides.time
         places = [at // length * held + latent_at(at % length, stride) for at in bank]
-        return VideoState(bank=bank, latents=latents, noise=noise, told=told, places=places)
+        return VideoState(bank=bank, latents=torch.cat(clean), noise=noise, told=told, places=places)
 
     def redraw(self, state: State, generator: torch.Generator) -> VideoState:
         """The same latents with other noise."""
@@ -169,6 +174,6 @@ def load(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype, of
         networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
     else:
         variant, _ = weight_files(family.weights_root, family.networks)
-        networks = load_trained(family.weights_root, variant, family.networks, dtype_of)
+        networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs)
     check_attention(networks)
     return LatentVideoBackbone(networks, family, prompt, device, dtype, offload)

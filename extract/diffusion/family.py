@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,17 +19,17 @@ CONFIGS = Path(__file__).parents[1] / "backbones" / "configs"
 
 
 class FolderFamily(Family):
-    """A family of checkpoints in the folder layout of diffusers."""
+    """A family of checkpoints in the folder layout of diffusers, or in one that its components describe."""
 
-    pipelines: ClassVar[Mapping[str, str]]
-    """model -> class that `model_index.json` must name."""
+    pipelines: ClassVar[Mapping[str, str]] = {}
+    """model -> class that `model_index.json` must name; a model that is not among them has no such file."""
     components: ClassVar[tuple[Component, ...]] = ()
     published_configs: ClassVar[Path] = CONFIGS
 
     @property
-    def pipeline(self) -> str:
-        """Class of the library's own pipeline."""
-        return self.pipelines[self.model]
+    def pipeline(self) -> str | None:
+        """Class of the library's own pipeline, if it has one."""
+        return self.pipelines.get(self.model)
 
     @property
     def parts(self) -> Sequence[Component]:
@@ -43,9 +43,11 @@ class FolderFamily(Family):
 
     @cached_property
     def index(self) -> dict[str, Any]:
-        """`model_index.json`, of the local checkpoint if one is given, else as published."""
+        """`model_index.json`, of the local checkpoint if one is given, else as published; empty if it has none."""
         if self.options.checkpoint is not None:
             check_reference(self.options.checkpoint)
+        if self.pipeline is None:
+            return {}
         root = self._configs_root
         check_pipeline(root, self.pipeline)
         return read_config(root, "model_index.json")
@@ -58,15 +60,16 @@ class FolderFamily(Family):
     def configs(self) -> dict[str, dict[str, Any]]:
         """Configuration of every component: of the local checkpoint if one is given, else as published."""
         root = self._configs_root
-        assert self.index
+        assert self.index or self.pipeline is None
         configs = {}
         for part in self.parts:
-            if part.role == "tokenizer":
+            if (name := part.config_file) is None:
                 continue
-            configs[part.name] = config = read_config(root, f"{part.name}/{part.config}")
+            given = part.file is None or (root / name).is_file()
+            configs[part.name] = config = read_config(root if given else self.published_configs / self.model, name)
             if missing := [key for key in part.needs if config.get(key) is None]:
                 raise WeightsError(
-                    f"checkpoint {root}: {part.name}/{part.config} lacks {', '.join(missing)}. "
+                    f"checkpoint {root}: {name} lacks {', '.join(missing)}. "
                     "Take the file from the published checkpoint, or save the checkpoint again with diffusers."
                 )
         self.check_configs(configs, root)
@@ -74,6 +77,9 @@ class FolderFamily(Family):
 
     def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
         """Raise `WeightsError` if the configurations describe a network that this family cannot run."""
+
+    def check_weights(self, root: Path) -> None:
+        """Raise `WeightsError` if the weight files hold a network that this family cannot run. Reads headers only."""
 
     # --- weights ----------------------------------------------------------------------------
 
@@ -85,8 +91,8 @@ class FolderFamily(Family):
             return Weights(f"{self.model} untrained", None, digest_text(drawn))
         root = self.weights_root
         _, files = weight_files(root, self._with_weights)
-        tokens = [file for part in self.parts if part.role == "tokenizer" for file in files_in(root / part.name)]
-        digest = digest_text(json.dumps([digest_weights(root, [*files, *tokens]), facts], sort_keys=True))
+        files += text_files(root, self.parts)
+        digest = digest_text(json.dumps([digest_weights(root, files), facts], sort_keys=True))
         if checkpoint_dir(self.options) is not None:
             return Weights("local", self.options.revision, digest)  # where it lies cannot change a number
         return Weights(self._hub_id, root.name, digest)  # a snapshot folder is named by its commit
@@ -105,20 +111,60 @@ class FolderFamily(Family):
         expected = self.configs
         local = checkpoint_dir(self.options)
         if local is not None:
+            self.check_weights(local)
             return local
-        revision = self.options.revision or self.published.revision
-        named = {part.name: f"{part.name}/{part.config}" for part in self.parts if part.role != "tokenizer"}
-        tokens = [f"{part.name}/*" for part in self.parts if part.role == "tokenizer"]
-        names = ["model_index.json", *named.values(), *tokens]
-        root = download(self._hub_id, revision, names, self._with_weights)
-        check_pipeline(root, self.pipeline)
-        for part, name in named.items():
-            if facts_of(read_config(root, name)) != facts_of(expected[part]):
+        root = self.fetch()
+        for part in self.parts:
+            name = part.config_file
+            if name is not None and part.file is None and not same_facts(read_config(root, name), expected[part.name]):
                 raise WeightsError(
                     f"checkpoint {self._hub_id}: {name} differs from that of {self.published.id}, so sites and sizes "
                     f"would be wrong. Pass its folder, so that its own configuration is read: --checkpoint {root}"
                 )
+        self.check_weights(root)
         return root
+
+    def fetch(self) -> Path:
+        """A folder with the published checkpoint, from the hub; it is named by its commit."""
+        revision = self.options.revision or self.published.revision
+        index = [] if self.pipeline is None else ["model_index.json"]
+        root = download(self._hub_id, revision, [*index, *names_of(self.parts)], self._with_weights)
+        if self.pipeline is not None:
+            check_pipeline(root, self.pipeline)
+        return root
+
+
+def names_of(parts: Iterable[Component]) -> list[str]:
+    """Files of components that are not weights, as patterns."""
+    names: list[str] = []
+    for part in parts:
+        if part.role == "tokenizer":
+            names += [f"{part.place}/{pattern}" for pattern in part.files]
+        elif part.role == "text":
+            names.append(f"{part.place}/{part.config}")
+        elif part.config_file is not None and part.file is None:
+            names.append(part.config_file)
+    return names
+
+
+def same_facts(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two configurations are of the same thing; what one leaves out has the default of its class."""
+    if facts_of(a) == facts_of(b):
+        return True
+    defaults = _defaults(str(a.get("_class_name")))
+    return {**defaults, **facts_of(a)} == {**defaults, **facts_of(b)}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """What a class of diffusers assumes where its configuration is silent, as JSON would hold it."""
+    import inspect
+
+    import diffusers
+
+    known = inspect.signature(getattr(diffusers, name, object).__init__).parameters.values()
+    defaults = {each.name: each.default for each in known if each.default is not inspect.Parameter.empty}
+    plain: dict[str, Any] = json.loads(json.dumps(defaults, default=str))
+    return plain
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,11 +173,20 @@ def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_") and key not in history}
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Every file of a tokenizer. Raises `WeightsError` if there is none."""
-    files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
-    if not files:
-        raise WeightsError(
-            f"checkpoint {folder.parent}: {folder.name}/ is missing or empty. Put the tokenizer's files there."
-        )
+def text_files(root: Path, parts: Iterable[Component]) -> list[Path]:
+    """What decides on the embedding of a prompt besides weights: configurations, and every file of the tokenizers.
+
+    Hidden files, which some systems leave in every folder, are passed over. Raises `WeightsError` if one is missing.
+    """
+    files = []
+    for part in parts:
+        if part.role not in ("text", "tokenizer"):
+            continue
+        patterns = part.files if part.role == "tokenizer" else (part.config,)
+        listed = {path for pattern in patterns for path in (root / part.place).glob(pattern) if path.is_file()}
+        found = {path for path in listed if not path.name.startswith(".")}
+        if not found:
+            what = "the files of a tokenizer" if part.role == "tokenizer" else part.config
+            raise WeightsError(f"checkpoint {root}: {part.place}/ lacks {what}. Put all files of the folder there.")
+        files += sorted(found)
     return files

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from extract.errors import WeightsError
 
 HALF = "fp16"
 INDEX = ".safetensors.index.json"
+PICKLED = "pytorch_model.bin"
 LAYOUT = "Give the folder that holds model_index.json and one folder per component, as diffusers saves it."
 
 
@@ -21,12 +23,19 @@ class Component:
 
     Attributes:
         name: of the folder.
-        network: its class: of diffusers if `library` says so, else of transformers. `None` if it has no weights.
+        network: its class: of diffusers if `library` says so, else of transformers; or `package.module:Class`, of the
+            kind that `library` says. `None` if it has no weights.
         library: that knows the class.
         needs: entries that its configuration must have.
         config: file of its configuration.
-        role: a `network` is hooked and run for every clip; `text` is what embeds the prompt, once; `facts` have no
-            weights, only a configuration; files of a `tokenizer` are part of the text encoder's identity.
+        role: a `network` is hooked and run for every clip; `text` is what embeds the prompt, once, and has whatever
+            configuration is found; `facts` have no weights, only a configuration; files of a `tokenizer` are part of
+            the text encoder's identity.
+        folder: below the checkpoint's, if not `name`.
+        file: of the weights, for a network that is published as one file and no folder. Its tensors must be the
+            network's; its configuration is the published one, unless the checkpoint has one in `folder`.
+        pickled: the weights may be a `pytorch_model.bin`, which is read without running what it holds.
+        files: of a tokenizer, as patterns.
     """
 
     name: str
@@ -35,11 +44,25 @@ class Component:
     needs: tuple[str, ...] = ()
     config: str = "config.json"
     role: Literal["network", "text", "facts", "tokenizer"] = "network"
+    folder: str | None = None
+    file: str | None = None
+    pickled: bool = False
+    files: tuple[str, ...] = ("*",)
 
     @property
     def stem(self) -> str:
         """Name of the weight file without variant and suffix."""
         return "diffusion_pytorch_model" if self.library == "diffusers" else "model"
+
+    @property
+    def place(self) -> str:
+        """Its folder."""
+        return self.folder or self.name
+
+    @property
+    def config_file(self) -> str | None:
+        """Where its configuration is, for one that has a known one."""
+        return f"{self.place}/{self.config}" if self.role in ("network", "facts") else None
 
 
 def read_config(root: Path, name: str) -> dict[str, Any]:
@@ -66,6 +89,20 @@ def check_pipeline(root: Path, expected: str) -> None:
         )
 
 
+def check_entries(root: Path, name: str, config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `WeightsError` unless `config`, read from `root/name`, has these entries; one that is missing is null."""
+    wrong = [
+        f"{key} is {json.dumps(config.get(key))} and not {json.dumps(value)}"
+        for key, value in wanted.items()
+        if (config.get(key) or None) != (value or None)
+    ]
+    if wrong:
+        raise WeightsError(
+            f"checkpoint {root}: {name}: {', '.join(wrong)}, which this model's code does not cover. "
+            "Give the folder of the right checkpoint, or the model name that fits this one."
+        )
+
+
 def weight_files(root: Path, components: Sequence[Component]) -> tuple[str | None, list[Path]]:
     """The weight files of all components: full precision if all are there, else the `fp16` variant.
 
@@ -85,7 +122,8 @@ def weight_files(root: Path, components: Sequence[Component]) -> tuple[str | Non
         missing = [path.relative_to(root).as_posix() for path in files if not path.is_file()]
         if not missing:
             for path in files:
-                check_safetensors(path)
+                if path.suffix != Path(PICKLED).suffix:
+                    check_safetensors(path)
             return variant, files
         lacking = lacking or missing
     raise WeightsError(
@@ -96,26 +134,52 @@ def weight_files(root: Path, components: Sequence[Component]) -> tuple[str | Non
 
 def _files(root: Path, component: Component, variant: str | None) -> list[Path]:
     """Where the weights of a component must be: one file, or the shards that an index lists."""
+    files = _safetensors(root, component, variant)
+    if component.pickled and variant is None and not files[0].is_file():
+        folder = root / component.place
+        if (folder / PICKLED).is_file() or (folder / f"{PICKLED}.index.json").is_file():
+            return _pickled(root, component)
+    return files
+
+
+def _safetensors(root: Path, component: Component, variant: str | None) -> list[Path]:
+    if component.file is not None:
+        return [root / component.file]
     suffix = "" if variant is None else f".{variant}"
-    whole = root / component.name / f"{component.stem}{suffix}.safetensors"
-    index = f"{component.name}/{component.stem}{INDEX.removesuffix('.json')}{suffix}.json"
-    if whole.is_file() or not (root / index).is_file():
-        return [whole]
-    shards = read_config(root, index).get("weight_map")
-    if not isinstance(shards, dict) or not shards or not all(_is_name(name) for name in shards.values()):
-        raise WeightsError(f"checkpoint {root}: {index} lists no shards. Fetch it again.")
-    return [root / component.name / name for name in sorted(set(shards.values()))]
+    index = f"{component.stem}{INDEX.removesuffix('.json')}{suffix}.json"
+    return _shards(root, component.place, f"{component.stem}{suffix}.safetensors", index)
 
 
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name
+def _pickled(root: Path, component: Component) -> list[Path]:
+    return _shards(root, component.place, PICKLED, f"{PICKLED}.index.json")
+
+
+def _shards(root: Path, folder: str, whole: str, index: str) -> list[Path]:
+    """The file `folder/whole`, or what `folder/index` lists if that is all there is."""
+    if (root / folder / whole).is_file() or not (root / folder / index).is_file():
+        return [root / folder / whole]
+    shards = read_config(root, f"{folder}/{index}").get("weight_map")
+    suffix = Path(whole).suffix
+    if not isinstance(shards, dict) or not shards or not all(_is_name(name, suffix) for name in shards.values()):
+        raise WeightsError(f"checkpoint {root}: {folder}/{index} lists no shards. Fetch it again.")
+    return [root / folder / name for name in sorted(set(shards.values()))]
+
+
+def _is_name(name: object, suffix: str) -> bool:
+    """Whether an index may name it: a file of this very folder, and no pattern that the hub would match with others."""
+    return isinstance(name, str) and re.fullmatch(rf"[A-Za-z0-9_.-]+{re.escape(suffix)}", name) is not None
 
 
 def check_safetensors(path: Path) -> None:
-    """Raise `WeightsError` unless the file is as long as its header says.
+    """Raise `WeightsError` unless the file is as long as its header says."""
+    tensors_in(path)
 
-    A safetensors file is an 8-byte little-endian header length, a JSON header with `data_offsets` (begin, end) of
-    every tensor, and the tensors.
+
+def tensors_in(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """name -> (type, shape) of the tensors of a safetensors file, whose header alone is read.
+
+    Such a file is an 8-byte little-endian header length, a JSON header with `dtype`, `shape` and `data_offsets` (begin,
+    end) of every tensor, and the tensors. Raises `WeightsError` unless it is as long as its header says.
     """
     size = path.stat().st_size
     try:
@@ -124,7 +188,9 @@ def check_safetensors(path: Path) -> None:
             if length > size:
                 raise ValueError(f"header of {length} bytes")
             header = json.loads(file.read(length))
-        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        header.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in header.values())
+        tensors = {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise WeightsError(
             f"weights {path}: no safetensors header in {size} bytes ({error}). Fetch it again."
@@ -134,6 +200,7 @@ def check_safetensors(path: Path) -> None:
             f"weights {path}: {size} bytes, but its header asks for {8 + length + end}: "
             "the download or copy was cut short. Fetch it again."
         )
+    return tensors
 
 
 def check_reference(text: str) -> None:
@@ -151,13 +218,19 @@ def download(repository: str, revision: str | None, names: Sequence[str], compon
     """
     from huggingface_hub import snapshot_download
 
-    indices = [f"{part.name}/{part.stem}{INDEX}" for part in components]
-    wanted = [f"{part.name}/{part.stem}.safetensors" for part in components]
+    indices = [f"{part.place}/{part.stem}{INDEX}" for part in components if part.file is None]
+    indices += [f"{part.place}/{PICKLED}.index.json" for part in components if part.pickled]
+    wanted = [part.file or f"{part.place}/{part.stem}.safetensors" for part in components]
     try:
         root = Path(snapshot_download(repository, revision=revision, allow_patterns=[*names, *indices]))
-        wanted = [file.relative_to(root).as_posix() for part in components for file in _files(root, part, None)]
+        wanted = [file.relative_to(root).as_posix() for part in components for file in _safetensors(root, part, None)]
         # The folder is named by its commit: what is fetched now is of the same one, whatever `main` is by now.
-        return Path(snapshot_download(repository, revision=root.name, allow_patterns=[*names, *indices, *wanted]))
+        root = Path(snapshot_download(repository, revision=root.name, allow_patterns=[*names, *indices, *wanted]))
+        lacking = [part for part in components if part.pickled and not _safetensors(root, part, None)[0].is_file()]
+        if lacking:
+            wanted += [file.relative_to(root).as_posix() for part in lacking for file in _pickled(root, part)]
+            root = Path(snapshot_download(repository, revision=root.name, allow_patterns=[*names, *indices, *wanted]))
+        return root
     except WeightsError:
         raise
     except Exception as error:  # hub client, HTTP client and transfer library share no narrower base class

@@ -104,6 +104,11 @@ class LatentVideoFamily(FolderFamily):
         """Channels of the autoencoder's latents."""
 
     @property
+    def denoised_channels(self) -> int:
+        """Channels that the transformer denoises: the latents', unless it makes more than a video."""
+        return self.latent_channels
+
+    @property
     @abstractmethod
     def stacks(self) -> Sequence[Stack]:
         """All lists of blocks, in execution order."""
@@ -115,13 +120,19 @@ class LatentVideoFamily(FolderFamily):
 
     @abstractmethod
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of what `embed` returns, for an untrained network, which has no text encoder."""
+        """Shapes of what `embed` returns, for an untrained network, which has no text encoder.
+
+        What is called `..._mask` says which tokens count, and is of type bool.
+        """
 
     # --- what a family computes; `networks` holds the components by name ----------------------
 
     @abstractmethod
     def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
-        """Embed a prompt with the library's own pipeline, which holds nothing but text encoders and tokenizers."""
+        """Embed a prompt with the library's own pipeline, which holds nothing but text encoders and tokenizers.
+
+        A family without a pipeline gets text encoders and tokenizers by name.
+        """
 
     @abstractmethod
     def compress(
@@ -151,11 +162,28 @@ class LatentVideoFamily(FolderFamily):
         """
         return {}
 
+    def clean(
+        self,
+        networks: Any,
+        latents: Float[Tensor, "1 channel time y x"],
+        told: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "1 denoised time y x"]:
+        """x_0 of all that the transformer denoises of a window: the latents, and what a family adds to them.
+
+        Args:
+            networks: the components by name.
+            latents: of the window, normalised.
+            told: what `embed` and `condition` returned.
+            generator: on the CPU, for a family that draws something to come by x_0.
+        """
+        return latents
+
     @abstractmethod
     def denoise(
         self,
         networks: Any,
-        sample: Float[Tensor, "1 channel time y x"],
+        sample: Float[Tensor, "1 denoised time y x"],
         level: NoiseLevel,
         told: Mapping[str, Tensor],
     ) -> None:

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import diffusers
 import torch
 import transformers
 from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
+from safetensors.torch import load_file
 from torch import nn
 
 from extract.backbones.base import Offload
-from extract.diffusion.folder import Component
+from extract.diffusion.folder import Component, tensors_in
 from extract.errors import WeightsError
 
 Configs = Mapping[str, Mapping[str, Any]]
 DtypeOf = Callable[[Component], torch.dtype]
+FLOATS = ("BF16", "F16", "F32")
 ATTENTION = "sdpa"
 """As `Family.attention` says in the recipe: torch's scaled dot-product attention."""
 _REMEDY = "Weights and config.json belong to different models; fetch both again."
 
 
 def load_trained(
-    root: Path, variant: str | None, parts: Sequence[Component], dtype_of: DtypeOf
+    root: Path, variant: str | None, parts: Sequence[Component], dtype_of: DtypeOf, configs: Configs | None = None
 ) -> dict[str, nn.Module]:
-    """Networks with the weights of a checkpoint. Raises `WeightsError` if a file does not fill its network exactly."""
-    return {part.name: _load(root, variant, part, dtype_of(part)) for part in parts}
+    """Networks with the weights of a checkpoint. Raises `WeightsError` if a file does not fill its network exactly.
+
+    `configs` are for networks whose weights are one file, without a folder that tells what they are.
+    """
+    return {
+        part.name: _load(root, variant, part, dtype_of(part))
+        if part.file is None
+        else _fill(root / part.file, part, (configs or {})[part.name], dtype_of(part))
+        for part in parts
+    }
 
 
 def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) -> nn.Module:
@@ -38,9 +50,11 @@ def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) 
     else:
         # Text encoders have no other attention than the plain one in all versions of the library.
         options |= {"dtype": dtype, "attn_implementation": "eager" if part.role == "text" else ATTENTION}
+    if part.pickled:
+        options |= {"use_safetensors": None}  # where there are none, `torch.load` with `weights_only`
     try:
-        network, info = network_class(part).from_pretrained(root / part.name, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        network, info = network_class(part).from_pretrained(root / part.place, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
             f"checkpoint {root}: the weights of {part.name} do not fill its network: {error}\n{_REMEDY}"
         ) from error
@@ -50,6 +64,36 @@ def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) 
         )
     loaded: nn.Module = network
     return loaded
+
+
+def _fill(path: Path, part: Component, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A network with the tensors of one file, which must be its own: all of them, and of their shapes."""
+    with torch.device("meta"):
+        network = build(part, config)
+    check_tensors(path, part.name, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+    network.load_state_dict(load_file(path), strict=True, assign=True)
+    if lost := [name for name, buffer in network.named_buffers() if buffer.is_meta]:
+        raise WeightsError(f"{part.name}: {lost[0]} is computed when the network is built, and no file holds it.")
+    return cast(network, dtype)
+
+
+def check_tensors(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `WeightsError` unless the file holds floating-point tensors of these names and shapes, and no others."""
+    found = tensors_in(path)
+    wrong = [f"{key} is missing" for key in shapes if key not in found]
+    wrong += [f"{key} is unknown" for key in found if key not in shapes]
+    for key in (key for key in shapes if key in found):
+        kind, shape = found[key]
+        if shape != shapes[key]:
+            wrong.append(f"{key} is {'x'.join(map(str, shape))} and not {'x'.join(map(str, shapes[key]))}")
+        elif kind not in FLOATS:
+            wrong.append(f"{key} is of type {kind}, and not of {', '.join(FLOATS)}")
+    if wrong:
+        raise WeightsError(
+            f"weights {path}: not those of the {name}. {len(wrong)} of {len(shapes)} tensors differ: "
+            f"{'; '.join(wrong[:3])}. Fetch the published file, or put a config.json that describes this one into "
+            f"{name}/ beside it."
+        )
 
 
 def draw(configs: Configs, parts: Sequence[Component], seed: int, dtype_of: DtypeOf) -> dict[str, nn.Module]:
@@ -74,8 +118,11 @@ def build(part: Component, config: Mapping[str, Any]) -> nn.Module:
 
 
 def network_class(part: Component) -> Any:
-    """The library's class."""
+    """The library's class, or one of this project's that is built like the library's."""
     assert part.network is not None
+    module, _, name = part.network.rpartition(":")
+    if module:
+        return getattr(import_module(module), name)
     return getattr(diffusers if part.library == "diffusers" else transformers, part.network)
 
 

@@ -56,7 +56,7 @@ class FlowMatching(Schedule):
             raise ExtractError(
                 f"noise level {text!r}: outside the range of {model}, which is 0 < sigma < 1 (0 < t < 1000)."
             )
-        log_snr = 2 * math.log((1 - sigma) / sigma)
+        log_snr = 2 * (math.log1p(-sigma) - math.log(sigma))
         timestep = 1000 * (1 - sigma) if self.rising else (value if kind == "t" else 1000 * sigma)
         return NoiseLevel(f"{kind}{_short(value)}", sigma, log_snr, timestep)
 
@@ -85,7 +85,7 @@ class VariancePreserving(Schedule):
             if not 0 < value < 1:
                 raise ExtractError(f"noise level {text!r}: outside the range of {model}, which is 0 < sigma < 1.")
             t = min(range(last + 1), key=lambda t: abs(math.sqrt(1 - self.alphas_cumprod[t]) - value))
-        elif value != int(value) or not 0 <= value <= last:
+        elif not value.is_integer() or not 0 <= value <= last:
             raise ExtractError(f"noise level {text!r}: {model} takes whole timesteps from 0 to {last}.")
         else:
             t = int(value)

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from extract.diffusion.digests import digest_weights
-from extract.diffusion.family import files_in
+from extract.diffusion.family import text_files
 from extract.diffusion.folder import Component, weight_files
 from extract.diffusion.loading import load_trained
 from extract.errors import WeightsError
@@ -45,7 +45,12 @@ def prompt_embedding(family: LatentVideoFamily, device: torch.device, dtype: tor
     if family.options.untrained is not None:
         generator = torch.Generator().manual_seed(family.options.untrained)
         drawn = family.prompt_shapes()
-        return {name: torch.randn(drawn[name], generator=generator).to(dtype) for name in sorted(drawn)}
+        return {
+            name: torch.ones(shape, dtype=torch.bool)  # all tokens count
+            if name.endswith("_mask")
+            else torch.randn(shape, generator=generator).to(dtype)
+            for name, shape in sorted(drawn.items())
+        }
     path = user_cache("prompts") / f"{_identity(family, dtype)}.safetensors"
     if path.is_file():
         try:
@@ -61,8 +66,8 @@ def prompt_embedding(family: LatentVideoFamily, device: torch.device, dtype: tor
 def _identity(family: LatentVideoFamily, dtype: torch.dtype) -> str:
     root = family.weights_root
     _, files = weight_files(root, _text(family))
-    tokens = [file for part in family.parts if part.role == "tokenizer" for file in files_in(root / part.name)]
-    told = [family.name, family.version, PROMPT, str(dtype), digest_weights(root, [*files, *tokens])]
+    files += text_files(root, family.parts)
+    told = [family.name, family.version, PROMPT, str(dtype), digest_weights(root, files)]
     return digest_text(json.dumps(told))
 
 
@@ -79,8 +84,9 @@ def _compute(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype
         encoder.eval().to(device)
     for part in family.parts:
         if part.role == "tokenizer":
-            loaded[part.name] = _tokenizer(root / part.name)
-    embedding = family.embed(text_pipeline(family.pipeline, loaded), PROMPT, device)
+            loaded[part.name] = _tokenizer(root / part.place)
+    pipeline = loaded if family.pipeline is None else text_pipeline(family.pipeline, loaded)
+    embedding = family.embed(pipeline, PROMPT, device)
     embedding = {name: tensor.detach().cpu().contiguous() for name, tensor in embedding.items()}
     loaded.clear()
     gc.collect()

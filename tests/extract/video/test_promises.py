@@ -66,7 +66,8 @@ def test_features_are_those_of_a_straight_line_computation(tiny: Tiny, folder: P
         state = encode(backbone, clip, bank)
     got = {LATENT: backbone.grid(latent, heard[LATENT], state)} | features(backbone, state, level)
 
-    noise = torch.randn(2, *family.latent_shape, generator=torch.Generator().manual_seed(0))
+    shape = 2, family.denoised_channels, *family.latent_shape[1:]
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     computed = [
         tiny.straight_line(folder, in_range(clip[list(frames)]), noise[w : w + 1], family.noise_level(level))
         for w, frames in enumerate(windows.frames)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from extract.diffusion.latent_video import Strides
+from extract.diffusion.facts import Strides
 
 if TYPE_CHECKING:
     from torch import Tensor

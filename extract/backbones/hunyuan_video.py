@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones import _hunyuan_vae as autoencoder
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.diffusion.facts import Native, Stack, Strides
 from extract.diffusion.folder import Component, check_entries
-from extract.diffusion.latent_video import LatentVideoFamily, Native, Stack, Strides
+from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import FlowMatching
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.diffusion.facts import Native, Preset, Stack, Strides
 from extract.diffusion.folder import Component
-from extract.diffusion.latent_video import LatentVideoFamily, Native, Preset, Stack, Strides
+from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import FlowMatching
 
 if TYPE_CHECKING:

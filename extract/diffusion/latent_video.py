@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import PAPER, STANDARD, NoiseLevel, Offload, Site
+from extract.diffusion.facts import Native, Preset, Stack, Strides
 from extract.diffusion.family import FolderFamily
 from extract.diffusion.folder import Component
 from extract.diffusion.noise import Schedule
@@ -29,54 +29,6 @@ if TYPE_CHECKING:
 
 LATENT = "vae.latent"
 DEFAULT_SITES = 4
-
-
-@dataclass(frozen=True)
-class Native:
-    """What a model was trained on: the length of its windows, and the size of their frames in pixels."""
-
-    frames: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Strides:
-    """Frames and pixels per latent, and latents per token along each side."""
-
-    time: int
-    space: int
-    patch: int
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What the published code of arXiv 2605.28132 reads of a model.
-
-    Attributes:
-        sites: of its two layer choices, for geometry and for semantics.
-        noise: as a user names it; the code counts it as an index into a schedule.
-        interleaved: whether it splits a clip into odd and even frames, so that two bank frames can share a latent.
-    """
-
-    sites: tuple[str, ...]
-    noise: tuple[str, ...]
-    interleaved: bool = False
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A list of transformer blocks.
-
-    Attributes:
-        name: of the list in the network.
-        length: number of blocks.
-        channels: of what they return for a token of the video.
-    """
-
-    name: str
-    length: int
-    channels: int
 
 
 class LatentVideoFamily(FolderFamily):

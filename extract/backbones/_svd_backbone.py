@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
 from extract.diffusion.folder import Component, weight_files
 from extract.diffusion.loading import Residence, check_attention, draw, load_trained
+from extract.diffusion.noise import unit_variance
 from extract.errors import ExtractError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class SVDBackbone(Backbone):
                 embedding = self._embed(image[None])
             means, condition = means[:-1], means[-1]
         latents = (means * self.scaling).reshape(-1, length, *means.shape[1:])
+        if self.family.options.untrained is not None:
+            latents = unit_variance(latents.transpose(1, 2)).transpose(1, 2)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         return SVDState(
             bank=bank,

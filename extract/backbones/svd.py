@@ -142,6 +142,7 @@ class SVD(FolderFamily):
             "window": "first bank frame, then every W-th bank frame; filled halfway in the largest gap, then forward",
             "condition": CONDITIONS[self.condition_frame],
             "guidance": "none",
+            **({} if self.options.untrained is None else {"latent": "unit variance"}),
         }
 
     def noise_level(self, text: str) -> NoiseLevel:

@@ -14,6 +14,7 @@ from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
 from extract.diffusion.folder import weight_files
 from extract.diffusion.latent_video import LATENT, LatentVideoFamily
 from extract.diffusion.loading import Residence, check_attention, draw, load_trained
+from extract.diffusion.noise import unit_variance
 from extract.diffusion.prompt import prompt_embedding
 from extract.diffusion.windows import latent_at
 from extract.errors import ExtractError
@@ -88,6 +89,8 @@ class LatentVideoBackbone(Backbone):
                 clip = self.preprocess(frames[start : start + length]).movedim(0, 1)[None].to(self.autoencoder_dtype)
                 latent = self.family.compress(self.networks, clip).float()
                 self._check(latent)
+                if self.family.options.untrained is not None:
+                    latent = unit_variance(latent)
                 encoded.append(latent)
                 told.append(self.family.condition(self.networks, clip, latent, self._image(clip)))
         latents: Tensor = self.latent(torch.cat(encoded))

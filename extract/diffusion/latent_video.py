@@ -237,7 +237,9 @@ class LatentVideoFamily(FolderFamily):
             "frames": self.frames,
             "window": "odd and even frames interleaved" if self._interleaved else "one latent per bank frame",
             "condition": self.condition_frame,
-            "latent": "posterior mean" + (", float32" if self.exact_autoencoder else ""),
+            "latent": "posterior mean"
+            + (", float32" if self.exact_autoencoder else "")
+            + ("" if self.options.untrained is None else ", unit variance"),
         }
 
     def noise_level(self, text: str) -> NoiseLevel:

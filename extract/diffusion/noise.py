@@ -12,6 +12,7 @@ from extract.backbones.base import NoiseLevel
 from extract.errors import ExtractError
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 _NUMBER = r"(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
@@ -113,6 +114,17 @@ def scaled_linear(beta_start: float, beta_end: float, steps: int, snr_shift: flo
         roots.append(math.sqrt(kept / (snr_shift + (1 - snr_shift) * kept)))
     first, end = roots[0], roots[-1]
     return VariancePreserving(tuple(((root - end) * first / (first - end)) ** 2 for root in roots))
+
+
+def unit_variance(latents: Float[Tensor, "clip channel time y x"]) -> Float[Tensor, "clip channel time y x"]:
+    """Mean 0 and variance 1 in every channel of a clip: about what the latents of a trained autoencoder have.
+
+    For untrained networks. An autoencoder with random weights makes so little of its input that beside noise of any
+    level nothing would be left of the clip, and the control would show that and nothing else.
+    """
+    centred = latents - latents.mean((2, 3, 4), keepdim=True)
+    scaled: Tensor = centred / centred.square().mean((2, 3, 4), keepdim=True).sqrt().clamp(min=1e-6)
+    return scaled
 
 
 def _parse(text: str, model: str, examples: str) -> tuple[str, float]:

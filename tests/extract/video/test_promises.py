@@ -160,6 +160,16 @@ def test_untrained_depends_on_its_seed_alone(tiny: Tiny, folder: Path) -> None:
     assert not same(grids, trained[1])
 
 
+def test_an_untrained_network_sees_the_clip_through_the_noise(tiny: Tiny, folder: Path) -> None:
+    backbone = load(tiny, folder, untrained=0)
+    assert backbone.family.settings()["latent"].endswith("unit variance")
+    assert "unit variance" not in tiny.family(folder).settings()["latent"]
+    channels = backbone.family.latent_channels
+    latents = encode(backbone, random_clip(tiny.frames, tiny.size), [0]).latents[:, :channels]
+    torch.testing.assert_close(latents.mean((2, 3, 4)), torch.zeros(1, channels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.square().mean((2, 3, 4)), torch.ones(1, channels), atol=1e-3, rtol=0)
+
+
 def test_random_weights_have_the_types_of_trained_ones(tiny: Tiny, folder: Path) -> None:
     trained, drawn = load(tiny, folder, torch.bfloat16), load(tiny, folder, torch.bfloat16, untrained=0)
     types = [{name: each.dtype for name, each in b.module.named_parameters()} for b in (trained, drawn)]

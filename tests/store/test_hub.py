@@ -48,12 +48,12 @@ def test_a_repository_that_is_not_there_is_not_made(hub: Hub, url: str) -> None:
 
 
 def test_a_private_repository_without_a_login_is_not_found_and_says_why(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from huggingface_hub import constants
 
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
     with pytest.raises(StoreNotFoundError, match=r"no such repository.*HF_TOKEN"):
         RemoteFolder(hub.url, None).exists("recipe.json")
 

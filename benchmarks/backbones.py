@@ -15,6 +15,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -27,7 +28,9 @@ from extract.backbones.base import Offload, Options
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.loading import build, cast
+from extract.diffusion.prompt import drawn_prompt
 from extract.engine import DTYPES, clip_features
+from extract.errors import ExtractError
 from extract.plan import Request, make_taps
 from extract.registry import families, make_family
 
@@ -55,8 +58,9 @@ def main() -> None:
         assert isinstance(family, LatentVideoFamily)
         try:
             report["models"][model] = measure(family, device, DTYPES[asked.dtype], asked.offload, asked.rounds)
-        except torch.OutOfMemoryError as error:
-            report["models"][model] = {"out_of_memory": str(error).splitlines()[0]}
+        except (RuntimeError, ExtractError) as error:  # out of memory, most likely; the others go on
+            report["models"][model] = {"error": str(error).splitlines()[0]}
+        print(model, report["models"][model], file=sys.stderr, flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
     print(json.dumps(report, indent=1))
@@ -73,8 +77,7 @@ def measure(
             part.name: cast(build(part, family.configs[part.name]), family.dtype_of(part, dtype))
             for part in family.networks
         }
-    shapes = family.prompt_shapes()
-    prompt = {name: torch.zeros(shapes[name], dtype=dtype) for name in shapes}
+    prompt = drawn_prompt(family, 0, dtype)
     backbone = LatentVideoBackbone(networks, family, prompt, device, dtype, offload)
     held = family.latent_shape[1]
     bank = [family.strides.time * (j - 1) + 1 if j else 0 for j in range(held)]

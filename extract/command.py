@@ -43,6 +43,10 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         preset=arguments.preset,
     )
     family = make_family(arguments.model, options)
+    if arguments.offload != "none" and not family.offloads:
+        raise ExtractError(
+            f"--offload {arguments.offload}: {family.model} is small enough to stay on the device. Leave it out."
+        )
     dataset = make_dataset(arguments.dataset, arguments.root)
     sites = tuple(site.name for site in family.sites()) if "all" in arguments.sites else arguments.sites
     request = Request(
@@ -127,7 +131,7 @@ def list_datasets(as_json: bool) -> None:
 
 def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None, preset: str, as_json: bool) -> None:
     """Print all sites of a model, marking those read by default."""
-    from extract.backbones.base import Options
+    from extract.backbones.base import Options, checkpoint_dir
     from extract.registry import make_family
 
     family = make_family(model, Options(checkpoint=checkpoint, size=size, preset=preset))
@@ -146,6 +150,8 @@ def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None,
     _print_table(rows, as_json)
     if not as_json:
         print(_input_of(family))
+        if checkpoint is not None and checkpoint_dir(family.options) is None:
+            print(f"This is what is published for {model}; the configuration of {checkpoint} is not here to be read.")
 
 
 def _input_of(family: Family) -> str:
@@ -153,10 +159,15 @@ def _input_of(family: Family) -> str:
     height, width = family.preprocessing().height, family.preprocessing().width
     facts = [f"input {height}x{width} pixels"]
     facts += [f"{family.settings()['frames']} frames at once"] if family.takes_windows else []
-    facts += [f"noise {','.join(family.default_levels())}"] if family.default_noise else []
+    facts += [f"noise {','.join(_levels(family))}"] if family.default_noise else []
     facts += [f"--condition {'|'.join(family.conditions)}"] if family.conditions else []
     facts += [f"--preset {'|'.join(family.presets)}"] if len(family.presets) > 1 else []
     return "; ".join(facts)
+
+
+def _levels(family: Family) -> list[str]:
+    """Default noise levels as they stand in taps."""
+    return [family.noise_level(text).name for text in family.default_levels()]
 
 
 def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:

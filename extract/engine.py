@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from extract.progress import Progress
 from extract.provenance import provenance
 from extract.taps import listen
 from store import ArrayValueError, StoreWriter, create, finalize_if_stale
+from store.head import RECIPE
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -38,15 +40,9 @@ def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offlo
     A clip whose frames cannot be read, or whose features are not finite, is listed in the outcome and the rest goes on.
     Any other error ends the run; what was committed stays valid and the next run goes on from there.
     """
-    create(
-        plan.path,
-        plan.recipe,
-        plan.table,
-        plan.specs(),
-        attrs={"model": plan.family.model, "kind": plan.family.kind, "fingerprint": plan.recipe.fingerprint},
-        coordinates=plan.coordinates(),
-        provenance=provenance(device),
-    )
+    there = (plan.path / RECIPE).exists()
+    if there:
+        _create(plan, device)  # says at once if it is another recipe's
     pending = plan.pending()
     outcome = Outcome(skipped=[row for row in plan.rows if row not in pending])
     if not pending:
@@ -56,7 +52,13 @@ def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offlo
     dtype = DTYPES[plan.request.dtype]
     family = plan.family
     backbone = family.load(device, dtype) if offload == "none" else family.load_offloaded(device, dtype, offload)
-    with StoreWriter(plan.path) as writer, progress.bar(f"extract {plan.path.parent.name}", len(pending)) as advance:
+    if not there:
+        _create(plan, device)  # not before the weights are known to be good: an empty store would hold the name
+    with (
+        exact_float32(),
+        StoreWriter(plan.path) as writer,
+        progress.bar(f"extract {plan.path.parent.name}", len(pending)) as advance,
+    ):
         for row, frames in _decoded(plan, list(pending), outcome, advance):
             clip = plan.clips[row]
             try:
@@ -70,6 +72,29 @@ def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offlo
         outcome.bytes = writer.bytes_written
     finalize_if_stale(plan.path)
     return outcome
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Keep NVIDIA GPUs from rounding the inputs of float32 convolutions to ten bits, which they do by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def _create(plan: Plan, device: torch.device) -> None:
+    create(
+        plan.path,
+        plan.recipe,
+        plan.table,
+        plan.specs(),
+        attrs={"model": plan.family.model, "kind": plan.family.kind, "fingerprint": plan.recipe.fingerprint},
+        coordinates=plan.coordinates(),
+        provenance=provenance(device),
+    )
 
 
 @torch.inference_mode()
@@ -152,10 +177,16 @@ def _to_array(plan: Plan, tap: Tap, grid: Tensor) -> NDArray[Any]:
         bad = int((~torch.isfinite(grid)).sum())
         raise NonFiniteFeatureError(
             f"tap {tap.name}: {bad} of {grid.numel()} values are NaN or infinite in {plan.request.dtype}. "
-            "Nothing of this clip was written. Compute in a wider type: --dtype float32 (or bfloat16)."
+            f"Nothing of this clip was written. {_remedy(plan)}"
         )
     array: NDArray[Any] = pool(grid, plan.grid(tap.site)).cpu().numpy()
     return array
+
+
+def _remedy(plan: Plan) -> str:
+    if plan.request.dtype == "float32":
+        return "float32 overflows nowhere in a sound network: look at the weights, and fetch them again."
+    return "Compute in a wider type: --dtype float32 (or bfloat16)."
 
 
 def _by_level(taps: Sequence[Tap]) -> Iterator[list[Tap]]:

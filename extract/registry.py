@@ -63,10 +63,10 @@ def _foreign_family(reference: str, options: Options | None) -> Family:
     name, _, model = rest.partition(":")
     try:
         family = getattr(importlib.import_module(place), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UnknownNameError(
             f"model {reference!r}: cannot be imported ({error}). Give package.module:Family, where the module is "
-            "installed or in the current folder."
+            "installed or in the current folder; a name with dots, not a path."
         ) from error
     if not (inspect.isclass(family) and issubclass(family, Family)) or inspect.isabstract(family):
         raise ExtractError(

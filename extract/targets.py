@@ -23,6 +23,7 @@ from store import (
     ClipRow,
     FeatureStore,
     Recipe,
+    RecipeMismatchError,
     StorageRecipe,
     StoreWriter,
     create,
@@ -74,7 +75,14 @@ def write_targets(
     path = targets_path(dataset)
     committed: Container[int] = ()
     if (path / RECIPE).exists():
-        _create(path, dataset, table, [])  # refuses targets that were made from other data
+        try:
+            _create(path, dataset, table, [])  # refuses targets that were made from other data
+        except RecipeMismatchError as error:
+            fields = str(error).rpartition("\n")[0]
+            raise RecipeMismatchError(
+                f"{fields}\nTargets are shared by all backbones, and these are of other data. Point at the data that "
+                "they were made of, or keep this data's stores in another root: FEATURE_STORE=DIR."
+            ) from error
         committed = set(np.flatnonzero(done(FeatureStore.open(path))).tolist())
     outcome = Outcome(skipped=[row for row in rows if row in committed])
     pending = [row for row in rows if row not in committed]

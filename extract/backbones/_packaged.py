@@ -88,11 +88,11 @@ class PackagedEncoder(Family):
     """
 
     kind = "encoder"
+    takes = frozenset({"size", "untrained"})
     file: ClassVar[PackagedFile]
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         super().__init__(model, options)
-        refuse_checkpoint(self)
         self.size = checked_size(self, default=(256, 256), multiple=STRIDE)
 
     @abstractmethod
@@ -129,16 +129,6 @@ class PackagedEncoder(Family):
             draw_weights(module, self.options.untrained)
         relu6 = frozenset(level.name for level in self.pyramid() if level.relu6)
         return PerFrame(module.to(device, dtype), self.preprocessing(), dtype, run, relu6)
-
-
-def refuse_checkpoint(family: Family) -> None:
-    """Raise `ExtractError` if another checkpoint is asked of a family that has just one."""
-    options = family.options
-    for flag, got in (("--checkpoint", options.checkpoint), ("--revision", options.revision)):
-        if got is not None:
-            raise ExtractError(
-                f"{flag} {got}: {family.model} has one set of weights, {family.published.id}. Leave out {flag}."
-            )
 
 
 def checked_size(family: Family, default: tuple[int, int], multiple: int) -> tuple[int, int]:

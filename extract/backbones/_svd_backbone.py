@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
-from extract.diffusion.folder import Component, weight_files
+from extract.diffusion.folder import Component
 from extract.diffusion.loading import Residence, check_attention, draw, load_trained
 from extract.diffusion.noise import unit_variance
 from extract.errors import ExtractError
@@ -212,7 +212,7 @@ def load(family: SVD, device: torch.device, dtype: torch.dtype, offload: Offload
     if family.options.untrained is not None:
         networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
     else:
-        variant, _ = weight_files(family.weights_root, family.networks)
+        variant, _ = family.weight_files
         networks = load_trained(family.weights_root, variant, family.networks, dtype_of)
     check_attention(networks)
     del networks["vae"].decoder  # features need no pixels back

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Kind = Literal["vgm", "vlm", "encoder", "control"]
 Offload = Literal["none", "group", "sequential"]
 STANDARD, PAPER = "standard", "paper"
+WEIGHTS_AND_SIZE = frozenset({"checkpoint", "revision", "size", "untrained"})
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class Family(ABC):
     kind: ClassVar[Kind]
     models: ClassVar[Mapping[str, Checkpoint]]
     default_noise: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """Which of `checkpoint`, `revision`, `size` and `untrained` the family heeds. The others are refused."""
     attention: ClassVar[str | None] = None
     """Attention backend that `load` chooses (`sdpa`); `None` for a network without attention. Part of the recipe."""
 
@@ -182,6 +185,11 @@ class Family(ABC):
         """Whether `Options.frames` means something."""
         return False
 
+    @property
+    def offloads(self) -> bool:
+        """Whether `load_offloaded` works."""
+        return False
+
     def default_levels(self) -> Sequence[str]:
         """The noise levels read when the user names none."""
         return self.default_noise
@@ -219,7 +227,7 @@ class Family(ABC):
         Args:
             offload: `group` moves one block at a time, `sequential` one layer at a time.
         """
-        raise ExtractError(f"--offload {offload}: {self.model} is small enough to stay on the device. Leave it out.")
+        raise NotImplementedError(f"{type(self).__name__}.offloads says that it does not.")
 
     def site(self, name: str) -> Site:
         """The site called `name`. Raises `UnknownNameError` with the nearest names."""
@@ -235,6 +243,15 @@ class Family(ABC):
             raise ExtractError(f"--condition {asked.condition}: {self.model} {takes}. Leave it out for the default.")
         if asked.preset not in self.presets:
             raise ExtractError(f"--preset {asked.preset}: {self.model} has {' | '.join(self.presets)}. Leave it out.")
+        for flag, got in (("checkpoint", asked.checkpoint), ("revision", asked.revision)):
+            if got is not None and flag not in self.takes:
+                raise ExtractError(
+                    f"--{flag} {got}: {self.model} has one set of weights, {self.published.id}. Leave out --{flag}."
+                )
+        if asked.size is not None and "size" not in self.takes:
+            raise ExtractError(f"--size {asked.size[0]}x{asked.size[1]}: {self.model} has one size. Leave it out.")
+        if asked.untrained is not None and "untrained" not in self.takes:
+            raise ExtractError(f"--untrained: {self.model} cannot be had with random weights. Leave it out.")
         if asked.frames is not None and not self.takes_windows:
             raise ExtractError(f"--frames {asked.frames}: {self.model} sees no windows of frames. Leave it out.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from extract.backbones._packaged import checked_size, refuse_checkpoint
+from extract.backbones._packaged import checked_size
 from extract.backbones.base import Backbone, Checkpoint, Family, Options, Site, Weights
 from extract.preprocess import Preprocessing
 from store.digest import digest_text
@@ -29,11 +29,11 @@ class Pixels(Family):
     name = "pixels"
     version = 1
     kind = "control"
+    takes = frozenset({"size", "untrained"})
     models: ClassVar = {"pixels": Checkpoint("pixels", parameters=0, licence="none")}
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         super().__init__(model, options)
-        refuse_checkpoint(self)
         self.size = checked_size(self, default=(16 * PATCH, 16 * PATCH), multiple=PATCH)
 
     def sites(self) -> Sequence[Site]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from extract.backbones._packaged import checked_size, refuse_checkpoint
+from extract.backbones._packaged import checked_size
 from extract.backbones.base import Backbone, Checkpoint, Family, Options, Site, Weights
 from extract.preprocess import Preprocessing
 from store.digest import digest_text
@@ -33,11 +33,11 @@ class Position(Family):
     name = "position"
     version = 1
     kind = "control"
+    takes = frozenset({"size", "untrained"})
     models: ClassVar = {"position": Checkpoint("position", parameters=0, licence="none")}
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         super().__init__(model, options)
-        refuse_checkpoint(self)
         self.size = checked_size(self, default=(16 * CELL, 16 * CELL), multiple=CELL)
 
     def sites(self) -> Sequence[Site]:

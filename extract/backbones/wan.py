@@ -7,13 +7,15 @@ The stream of tokens is the video alone, row-major in (time, y, x); text and ima
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, NoiseLevel
 from extract.diffusion.facts import Native, Preset, Stack, Strides
-from extract.diffusion.folder import Component
+from extract.diffusion.folder import Component, read_config
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import FlowMatching
+from extract.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +63,16 @@ class Wan(LatentVideoFamily):
     def parts(self) -> Sequence[Component]:
         """Image-to-video checkpoints hold a CLIP image encoder too."""
         return (*COMPONENTS, *IMAGE_COMPONENTS) if self.pipeline == I2V else COMPONENTS
+
+    def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+        """One transformer, and timesteps told as in the published model: not Wan 2.2's larger models."""
+        usual = bool(read_config(self.published_configs / self.model, "model_index.json").get("expand_timesteps"))
+        if any(self.index.get("transformer_2") or ()) or self.per_token != usual:
+            raise WeightsError(
+                f"checkpoint {root}: model_index.json describes another Wan than {self.model} (expand_timesteps "
+                f"{self.per_token}, transformer_2 {self.index.get('transformer_2')}). Ask for it by the right name; "
+                "models of two transformers are not covered."
+            )
 
     @property
     def per_token(self) -> bool:

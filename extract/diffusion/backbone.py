@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
-from extract.diffusion.folder import weight_files
 from extract.diffusion.latent_video import LATENT, LatentVideoFamily
 from extract.diffusion.loading import Residence, check_attention, draw, load_trained
 from extract.diffusion.noise import unit_variance
@@ -117,6 +116,8 @@ class LatentVideoBackbone(Backbone):
         held = state.latents.shape[2]
         for w, told in enumerate(state.told):
             rows = [row for row, place in enumerate(state.places) if place // held == w]
+            if not rows:  # as in the paper's windows, of which it reads one
+                continue
             yield VideoState(
                 bank=[state.bank[row] for row in rows],
                 rows=rows,
@@ -176,7 +177,7 @@ def load(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype, of
     if family.options.untrained is not None:
         networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
     else:
-        variant, _ = weight_files(family.weights_root, family.networks)
+        variant, _ = family.weight_files
         networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs)
     check_attention(networks)
     return LatentVideoBackbone(networks, family, prompt, device, dtype, offload)

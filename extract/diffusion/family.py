@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from extract.backbones.base import Family, Weights, checkpoint_dir
+from extract.backbones.base import WEIGHTS_AND_SIZE, Family, Weights, checkpoint_dir
 from extract.diffusion.digests import digest_weights
 from extract.diffusion.folder import Component, check_pipeline, check_reference, download, read_config, weight_files
-from extract.errors import WeightsError
+from extract.errors import ExtractError, WeightsError
 from store.digest import digest_text
+
+log = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parents[1] / "backbones" / "configs"
 """Published configurations, one folder per model. What is known without weights is known from them."""
@@ -25,11 +28,17 @@ class FolderFamily(Family):
     """model -> class that `model_index.json` must name; a model that is not among them has no such file."""
     components: ClassVar[tuple[Component, ...]] = ()
     published_configs: ClassVar[Path] = CONFIGS
+    takes = WEIGHTS_AND_SIZE
 
     @property
     def pipeline(self) -> str | None:
         """Class of the library's own pipeline, if it has one."""
         return self.pipelines.get(self.model)
+
+    @property
+    def offloads(self) -> bool:
+        """Yes: these networks are large."""
+        return True
 
     @property
     def parts(self) -> Sequence[Component]:
@@ -72,8 +81,49 @@ class FolderFamily(Family):
                     f"checkpoint {root}: {name} lacks {', '.join(missing)}. "
                     "Take the file from the published checkpoint, or save the checkpoint again with diffusers."
                 )
+            self._check_types(part, config, root)
         self.check_configs(configs, root)
+        if checkpoint_dir(self.options) is not None:
+            self._check_model(configs, root)
         return configs
+
+    def _check_types(self, part: Component, config: Mapping[str, Any], root: Path) -> None:
+        """Every entry that is needed must be of the type that the published configuration has."""
+        published = self.published_configs / self.model
+        if not (published / str(part.config_file)).is_file():
+            return
+        for key, usual in read_config(published, str(part.config_file)).items():
+            if key in part.needs and kind_of(config[key]) != kind_of(usual):
+                raise WeightsError(
+                    f"checkpoint {root}: {part.config_file}: {key} is {config[key]!r}, expected {kind_of(usual)} "
+                    f"such as {usual!r}. Fetch the file again."
+                )
+
+    def _check_model(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+        """Refuse the folder of another model of the family; say how a folder differs from what is published."""
+        found = {part.name: facts_of(configs[part.name]) for part in self.networks}
+        for other in sorted({*self.models} - {self.model}):
+            if (self.published_configs / other).is_dir() and self._published(other) == found:
+                raise WeightsError(
+                    f"checkpoint {root}: its configuration is that of {other}, and not of {self.model}. "
+                    f"Ask for it by its name: --model {other}."
+                )
+        if (self.published_configs / self.model).is_dir():
+            usual = self._published(self.model)
+            other_values = [
+                f"{part}.{key} = {found[part].get(key)!r} (published: {value!r})"
+                for part, config in usual.items()
+                for key, value in config.items()
+                if key in found[part] and found[part][key] != value
+            ]
+            if other_values:
+                more = f", and {len(other_values) - 3} more" if len(other_values) > 3 else ""
+                log.warning("%s is not the published %s: %s%s", root, self.model, ", ".join(other_values[:3]), more)
+
+    def _published(self, model: str) -> dict[str, dict[str, Any]]:
+        """Facts of the networks of a model, as published."""
+        facts = type(self)(model)
+        return {part.name: facts_of(facts.configs[part.name]) for part in facts.networks}
 
     def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
         """Raise `WeightsError` if the configurations describe a network that this family cannot run."""
@@ -89,13 +139,24 @@ class FolderFamily(Family):
         if self.options.untrained is not None:
             drawn = json.dumps([self.options.untrained, facts], sort_keys=True)
             return Weights(f"{self.model} untrained", None, digest_text(drawn))
+        if self.options.revision is not None and checkpoint_dir(self.options) is not None:
+            raise ExtractError(
+                f"--revision {self.options.revision}: --checkpoint is a folder, which has no revisions. Leave it out."
+            )
         root = self.weights_root
-        _, files = weight_files(root, self._with_weights)
-        files += text_files(root, self.parts)
+        files = [*self.weight_files[1], *text_files(root, self.parts)]
         digest = digest_text(json.dumps([digest_weights(root, files), facts], sort_keys=True))
         if checkpoint_dir(self.options) is not None:
-            return Weights("local", self.options.revision, digest)  # where it lies cannot change a number
+            return Weights("local", None, digest)  # where it lies cannot change a number
         return Weights(self._hub_id, root.name, digest)  # a snapshot folder is named by its commit
+
+    @cached_property
+    def weight_files(self) -> tuple[str | None, list[Path]]:
+        """(variant, files) of all components together: what is digested is what is loaded."""
+        variant, files = weight_files(self.weights_root, self._with_weights)
+        if variant is not None:
+            log.info("%s: full precision is not complete; the %s weights are taken", self.weights_root, variant)
+        return variant, files
 
     @property
     def _with_weights(self) -> list[Component]:
@@ -131,7 +192,29 @@ class FolderFamily(Family):
         root = download(self._hub_id, revision, [*index, *names_of(self.parts)], self._with_weights)
         if self.pipeline is not None:
             check_pipeline(root, self.pipeline)
+            if flags_of(read_config(root, "model_index.json")) != flags_of(self.index):
+                raise WeightsError(
+                    f"checkpoint {self._hub_id}: model_index.json differs from that of {self.published.id}. "
+                    f"Pass its folder, so that its own is read: --checkpoint {root}"
+                )
         return root
+
+
+def flags_of(index: Mapping[str, Any]) -> dict[str, Any]:
+    """What `model_index.json` says besides the components; what is null says nothing."""
+    values = {key: value for key, value in index.items() if not key.startswith("_")}
+    return {key: value for key, value in values.items() if not isinstance(value, list) and value is not None}
+
+
+def kind_of(value: object) -> str:
+    """What sort of JSON value it is; whole numbers and others are one sort."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, list | tuple):
+        return f"a list of {', '.join(sorted({kind_of(each) for each in value}))}"
+    return "a text" if isinstance(value, str) else "an object"
 
 
 def names_of(parts: Iterable[Component]) -> list[str]:

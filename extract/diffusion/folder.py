@@ -155,9 +155,14 @@ def _pickled(root: Path, component: Component) -> list[Path]:
 
 
 def _shards(root: Path, folder: str, whole: str, index: str) -> list[Path]:
-    """The file `folder/whole`, or what `folder/index` lists if that is all there is."""
-    if (root / folder / whole).is_file() or not (root / folder / index).is_file():
+    """The file `folder/whole`, or what `folder/index` lists. Raises `WeightsError` if both are there."""
+    if not (root / folder / index).is_file():
         return [root / folder / whole]
+    if (root / folder / whole).is_file():
+        raise WeightsError(
+            f"checkpoint {root}: {folder}/ has {whole}, and shards that {index} lists. Which are meant is not known, "
+            "and libraries differ. Remove the one or the other."
+        )
     shards = read_config(root, f"{folder}/{index}").get("weight_map")
     suffix = Path(whole).suffix
     if not isinstance(shards, dict) or not shards or not all(_is_name(name, suffix) for name in shards.values()):
@@ -220,7 +225,7 @@ def download(repository: str, revision: str | None, names: Sequence[str], compon
 
     indices = [f"{part.place}/{part.stem}{INDEX}" for part in components if part.file is None]
     indices += [f"{part.place}/{PICKLED}.index.json" for part in components if part.pickled]
-    wanted = [part.file or f"{part.place}/{part.stem}.safetensors" for part in components]
+    patterns = [part.file or f"{part.place}/{part.stem}*" for part in components]
     try:
         root = Path(snapshot_download(repository, revision=revision, allow_patterns=[*names, *indices]))
         wanted = [file.relative_to(root).as_posix() for part in components for file in _safetensors(root, part, None)]
@@ -234,10 +239,11 @@ def download(repository: str, revision: str | None, names: Sequence[str], compon
     except WeightsError:
         raise
     except Exception as error:  # hub client, HTTP client and transfer library share no narrower base class
+        which = " ".join(map(repr, [*names, *patterns]))
         raise WeightsError(
             f"weights of {repository} (revision {revision or 'main'}) are not in the hub cache and cannot be fetched: "
             f"{type(error).__name__}: {str(error).strip().splitlines()[0]}\n"
             f"Accept the licence at https://huggingface.co/{repository} if asked to, and log in with `hf auth login`; "
-            f"or, where there is a network, run `hf download {repository} {' '.join([*names, *wanted])} "
+            f"or, where there is a network, run `hf download {repository} --include {which} "
             "--local-dir DIR`, copy DIR here and pass --checkpoint DIR; or point HF_HOME at a cache that holds it."
         ) from error

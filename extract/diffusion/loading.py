@@ -58,7 +58,10 @@ def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) 
         raise WeightsError(
             f"checkpoint {root}: the weights of {part.name} do not fill its network: {error}\n{_REMEDY}"
         ) from error
-    if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if part.library == "diffusers":  # transformers' files may hold heads that are not wanted
+        wrong += [f"{name} has no place in it" for name in sorted(info["unexpected_keys"])]
+    if wrong:
         raise WeightsError(
             f"checkpoint {root}: the weights of {part.name} do not fill its network: {wrong[0]}\n{_REMEDY}"
         )

@@ -81,18 +81,19 @@ class VariancePreserving(Schedule):
     def level(self, text: str, model: str) -> NoiseLevel:
         """Parse `t=250` or `sigma=0.78`; the level is named by its timestep."""
         kind, value = _parse(text, model, "t=250 or sigma=0.6")
-        last = len(self.alphas_cumprod) - 1
+        last = max(t for t, kept in enumerate(self.alphas_cumprod) if kept > 0)
         if kind == "sigma":
             if not 0 < value < 1:
                 raise ExtractError(f"noise level {text!r}: outside the range of {model}, which is 0 < sigma < 1.")
             t = min(range(last + 1), key=lambda t: abs(math.sqrt(1 - self.alphas_cumprod[t]) - value))
         elif not value.is_integer() or not 0 <= value <= last:
-            raise ExtractError(f"noise level {text!r}: {model} takes whole timesteps from 0 to {last}.")
+            raise ExtractError(
+                f"noise level {text!r}: {model} takes whole timesteps from 0 to {last}. At the next nothing of the "
+                "clip is left."
+            )
         else:
             t = int(value)
         kept = self.alphas_cumprod[t]
-        if not 0 < kept < 1:
-            raise ExtractError(f"noise level {text!r}: at t={t} nothing of the clip is left. Choose less noise.")
         return NoiseLevel(f"t{t}", math.sqrt(1 - kept), math.log(kept / (1 - kept)), float(t))
 
     def mix(self, latents: Tensor, noise: Tensor, level: NoiseLevel) -> Tensor:

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
-from safetensors import SafetensorError
+import transformers
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from extract.diffusion.digests import digest_weights
 from extract.diffusion.family import text_files
-from extract.diffusion.folder import Component, weight_files
+from extract.diffusion.folder import Component
 from extract.diffusion.loading import load_trained
 from extract.errors import WeightsError
 from store.caches import user_cache
-from store.digest import digest_text
+from store.digest import digest_bytes, digest_text
 from store.errors import StoreError
 from store.files import write_atomic
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROMPT = ""
+_SEAL = "xxh3_128"
 Embedding = dict[str, Tensor]
 
 
@@ -43,31 +45,69 @@ def prompt_embedding(family: LatentVideoFamily, device: torch.device, dtype: tor
     `device` and kept. With `untrained`, numbers from a standard normal that depend on that seed alone.
     """
     if family.options.untrained is not None:
-        generator = torch.Generator().manual_seed(family.options.untrained)
-        drawn = family.prompt_shapes()
-        return {
-            name: torch.ones(shape, dtype=torch.bool)  # all tokens count
-            if name.endswith("_mask")
-            else torch.randn(shape, generator=generator).to(dtype)
-            for name, shape in sorted(drawn.items())
-        }
+        return drawn_prompt(family, family.options.untrained, dtype)
     path = user_cache("prompts") / f"{_identity(family, dtype)}.safetensors"
-    if path.is_file():
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            log.warning("%s: cannot be read (%s); the prompt is embedded again", path, error)
+    if (kept := _recall(path, family)) is not None:
+        return kept
     log.info("embedding the prompt with the text encoder of %s, once", family.model)
     embedding = _compute(family, device, dtype)
+    _check(embedding, family)
     _keep(path, embedding)
     return embedding
 
 
+def drawn_prompt(family: LatentVideoFamily, seed: int, dtype: torch.dtype) -> Embedding:
+    """An embedding from a standard normal that depends on the seed alone; all tokens count."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.ones(shape, dtype=torch.bool)
+        if name.endswith("_mask")
+        else torch.randn(shape, generator=generator).to(dtype)
+        for name, shape in sorted(family.prompt_shapes().items())
+    }
+
+
+def _recall(path: Path, family: LatentVideoFamily) -> Embedding | None:
+    """What is kept, if it is whole and fits the network."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get(_SEAL)
+        embedding = dict(load_file(path))
+        if said != _digest(embedding):
+            raise WeightsError("its content is not what was kept")
+        _check(embedding, family)
+    except (SafetensorError, OSError, WeightsError) as error:
+        log.warning("%s: cannot be read (%s); the prompt is embedded again", path, error)
+        return None
+    return embedding
+
+
+def _check(embedding: Embedding, family: LatentVideoFamily) -> None:
+    found = {name: tuple(tensor.shape) for name, tensor in embedding.items()}
+    wanted = {name: tuple(shape) for name, shape in family.prompt_shapes().items()}
+    if found != wanted:
+        raise WeightsError(f"the embedded prompt has shapes {found}, the network of {family.model} wants {wanted}.")
+    if not all(torch.isfinite(tensor).all() for tensor in embedding.values()):
+        raise WeightsError(
+            f"the embedded prompt of {family.model} is not finite: the text encoder's weights are damaged, or overflow "
+            "in this type. Fetch them again, or compute in a wider type: --dtype bfloat16 or float32."
+        )
+
+
+def _digest(embedding: Embedding) -> str:
+    return digest_bytes(save(dict(sorted(embedding.items()))))
+
+
 def _identity(family: LatentVideoFamily, dtype: torch.dtype) -> str:
     root = family.weights_root
-    _, files = weight_files(root, _text(family))
+    folders = {root / part.place for part in _text(family)}
+    files = [file for file in family.weight_files[1] if file.parent in folders]
     files += text_files(root, family.parts)
-    told = [family.name, family.version, PROMPT, str(dtype), digest_weights(root, files)]
+    versions = [diffusers.__version__, transformers.__version__]
+    shapes = sorted(family.prompt_shapes().items())
+    told = [family.name, family.version, PROMPT, str(dtype), versions, shapes, digest_weights(root, files)]
     return digest_text(json.dumps(told))
 
 
@@ -78,7 +118,7 @@ def _text(family: LatentVideoFamily) -> list[Component]:
 @torch.inference_mode()
 def _compute(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype) -> Embedding:
     root = family.weights_root
-    variant, _ = weight_files(root, _text(family))
+    variant, _ = family.weight_files
     loaded: dict[str, Any] = dict(load_trained(root, variant, _text(family), lambda _: dtype))
     for encoder in loaded.values():
         encoder.eval().to(device)
@@ -117,6 +157,6 @@ def _tokenizer(folder: Path) -> Any:
 def _keep(path: Path, embedding: Embedding) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, [save(embedding)])
+        write_atomic(path, [save(embedding, metadata={_SEAL: _digest(embedding)})])
     except (OSError, StoreError) as error:
         log.warning("the embedding of the prompt cannot be kept, so the next run computes it again: %s", error)

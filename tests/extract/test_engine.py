@@ -13,7 +13,7 @@ import zarr
 
 from extract.backbones.base import Options
 from extract.engine import clip_features, extract, noise_seed, pool
-from extract.errors import ExtractError
+from extract.errors import ExtractError, WeightsError
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset, make_family
@@ -113,6 +113,19 @@ def test_the_second_run_does_not_even_load_the_backbone(rooms: Path, monkeypatch
     monkeypatch.setattr(ToyFamily, "load", lambda *_: pytest.fail("loaded"))
     outcome = extract(plan_for(rooms), CPU, Progress(quiet=True))
     assert (outcome.done, outcome.skipped) == ([], [0, 1, 2, 3])
+
+
+def test_weights_that_cannot_be_loaded_leave_no_store_behind(rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise WeightsError("half a file")
+
+    plan = plan_for(rooms)
+    with monkeypatch.context() as broke:
+        broke.setattr(ToyFamily, "load", broken)
+        with pytest.raises(WeightsError, match="half a file"):
+            extract(plan, CPU, Progress(quiet=True))
+    assert not plan.path.exists()
+    assert run(plan_for(rooms, seed=1)).rows() == [0, 1, 2, 3]
 
 
 def test_a_deleted_clip_alone_is_redone_bit_for_bit(rooms: Path) -> None:

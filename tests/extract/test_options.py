@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from extract.arguments import Arguments
 from extract.backbones.base import Options
+from extract.command import run
 from extract.errors import ExtractError
 from extract.registry import families, make_family
+from store import root
 
 FLAGS = {"conditions": {"condition": "first"}, "presets": {"preset": "paper"}, "takes_windows": {"frames": 9}}
 MODELS = sorted(families())
@@ -64,7 +67,11 @@ def test_the_defaults_are_the_first_of_what_is_taken(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["mobilenetv2", "pixels", "position"])
 def test_small_models_stay_on_the_device(model: str) -> None:
+    arguments = Arguments(model=model, dataset="rooms", offload="group")
     with pytest.raises(ExtractError, match=rf"--offload group: {model} is small enough"):
+        run(arguments)
+    assert not list(root().iterdir())  # nothing was begun
+    with pytest.raises(NotImplementedError):
         make_family(model).load_offloaded(torch.device("cpu"), torch.float32, "group")
 
 

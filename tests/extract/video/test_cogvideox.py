@@ -79,8 +79,8 @@ def test_levels_that_do_not_exist() -> None:
     family = CogVideoX("cogvideox-5b")
     for text, why in (
         ("t=999", "nothing of the clip is left"),
-        ("t=1000", "whole timesteps from 0 to 999"),
-        ("t=250.5", "whole timesteps from 0 to 999"),
+        ("t=1000", "whole timesteps from 0 to 998"),
+        ("t=250.5", "whole timesteps from 0 to 998"),
         ("sigma=1.5", "0 < sigma < 1"),
         ("749", "not understood"),
     ):

@@ -169,10 +169,11 @@ def test_the_half_precision_variant_is_taken_if_all_is_there(folder: Path) -> No
     assert weight_files(folder, [VAE])[0] is None  # full precision goes first
 
 
-def test_a_whole_file_goes_before_an_index(folder: Path) -> None:
+def test_a_whole_file_beside_an_index_is_refused(folder: Path) -> None:
+    """diffusers would load the shards, transformers the whole file."""
     (folder / "transformer" / DIFFUSERS_INDEX).write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
-    _, files = weight_files(folder, [TRANSFORMER])
-    assert relative(folder, files) == ["transformer/diffusion_pytorch_model.safetensors"]
+    with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.safetensors, and shards that .* lists"):
+        weight_files(folder, [TRANSFORMER])
 
 
 # --- the hub ------------------------------------------------------------------------------------

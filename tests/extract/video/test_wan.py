@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from extract.backbones.base import Options
@@ -195,12 +197,81 @@ def test_a_checkpoint_of_another_kind_of_wan(checkpoint: Callable[[Tiny], Path])
         I2V.family(checkpoint(T2V)).sites()
 
 
+def test_the_folder_of_another_size_is_refused_by_its_name(checkpoint: Callable[[Tiny], Path]) -> None:
+    published = Wan.published_configs / "wan2.1-t2v-1.3b"
+    with pytest.raises(WeightsError, match=r"that of wan2\.1-t2v-1\.3b, and not of wan2\.1-t2v-14b.*--model wan2"):
+        Wan("wan2.1-t2v-14b", Options(checkpoint=str(published))).sites()
+    assert Wan("wan2.1-t2v-1.3b", Options(checkpoint=str(published))).sites()
+    with pytest.raises(WeightsError, match=r"another Wan than wan2\.1-t2v-1\.3b \(expand_timesteps True"):
+        Wan("wan2.1-t2v-1.3b", Options(checkpoint=str(checkpoint(TI2V)))).sites()
+
+
+def test_a_folder_that_is_nobodys_is_said_to_be_so(
+    checkpoint: Callable[[Tiny], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    T2V.family(checkpoint(T2V)).sites()
+    assert "is not the published wan2.1-t2v-1.3b: transformer.attention_head_dim = 12 (published: 128)" in caplog.text
+
+
+def test_a_configuration_of_fewer_layers_than_the_weights_is_refused(
+    checkpoint: Callable[[Tiny], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint(T2V), tmp_path / "wan"))
+    path = folder / "transformer" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"num_layers": config["num_layers"] - 1}))
+    with pytest.raises(WeightsError, match=r"weights of transformer do not fill.*blocks\.4.* has no place"):
+        load(T2V, folder)
+    path.write_text(json.dumps(config | {"num_layers": "four"}))
+    with pytest.raises(WeightsError, match=r"num_layers is 'four', expected a number such as 30"):
+        T2V.family(folder).sites()
+
+
+def test_what_is_digested_is_what_is_loaded(checkpoint: Callable[[Tiny], Path], tmp_path: Path) -> None:
+    """Networks in two precisions and a text encoder in one: all are taken in the precision that all have."""
+    folder = Path(shutil.copytree(checkpoint(T2V), tmp_path / "wan"))
+    for file in folder.rglob("*.safetensors"):
+        halved = {name: tensor.half() for name, tensor in load_file(file).items()}
+        save_file(halved, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    digest = T2V.family(folder).weights().digest
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    assert T2V.family(folder).weights().digest == digest
+    network = load(T2V, folder).networks["transformer"]
+    kept = load_file(file.with_suffix(".fp16.safetensors"))
+    assert torch.equal(network.state_dict()["blocks.0.ffn.net.2.weight"], kept["blocks.0.ffn.net.2.weight"].float())
+
+
 def test_the_timestep_may_be_a_fraction(checkpoint: Callable[[Tiny], Path]) -> None:
     backbone = load(T2V, checkpoint(T2V))
     state = encode(backbone, random_clip(9, T2V.size), [0])
     a, b = (features(backbone, state, level) for level in ("sigma=0.5", "t=500"))
     assert same(a, b)
     assert not same(a, features(backbone, state, "t=500.5"))
+
+
+@pytest.mark.parametrize("offload", ["group", "sequential"])
+def test_weights_that_really_move_are_the_same(
+    checkpoint: Callable[[Tiny], Path], monkeypatch: pytest.MonkeyPatch, offload: Any
+) -> None:
+    """Between a CPU and itself nothing moves. Here every transfer makes a new tensor, as between two devices."""
+    move = torch.Tensor.to
+
+    def moved(tensor: Tensor, *args: Any, **options: Any) -> Tensor:
+        there = move(tensor, *args, **options)
+        return there.clone() if there is tensor and args and isinstance(args[0], torch.device | str) else there
+
+    clip = random_clip(9, T2V.size)
+    plain = load(T2V, checkpoint(T2V))
+    expected = features(plain, encode(plain, clip, [0, 8]), "t=500")
+    monkeypatch.setattr(torch.Tensor, "to", moved)
+    away = T2V.family(checkpoint(T2V)).load_offloaded(CPU, torch.float32, offload)
+    for _ in range(2):
+        with torch.inference_mode():
+            got = features(away, encode(away, clip, [0, 8]), "t=500")
+        for name, grid in expected.items():  # where weights lie in memory decides on the last bits
+            torch.testing.assert_close(got[name], grid, atol=1e-4, rtol=1e-5)
 
 
 def test_tokens_are_those_of_their_place(checkpoint: Callable[[Tiny], Path]) -> None:

@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from extract.backbones.base import Offload, Options
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.loading import build, cast
+from extract.diffusion.loading import draw
 from extract.diffusion.prompt import drawn_prompt
 from extract.engine import DTYPES, clip_features
 from extract.errors import ExtractError
@@ -73,10 +73,7 @@ def measure(
     """Seconds per clip and for its encoding (medians), and on a GPU peak memory and idle time."""
     # On a CPU, 14 billion random numbers take minutes.
     with torch.device("cpu" if offload != "none" else device):
-        networks = {
-            part.name: cast(build(part, family.configs[part.name]), family.dtype_of(part, dtype))
-            for part in family.networks
-        }
+        networks = draw(family.configs, family.networks, 0, lambda part: family.dtype_of(part, dtype))
     prompt = drawn_prompt(family, 0, dtype)
     backbone = LatentVideoBackbone(networks, family, prompt, device, dtype, offload)
     held = family.latent_shape[1]

@@ -12,8 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
-from extract.diffusion.folder import Component
-from extract.diffusion.loading import Residence, check_attention, draw, load_trained
+from extract.diffusion.loading import Residence, load_networks
 from extract.diffusion.noise import unit_variance
 from extract.errors import ExtractError
 
@@ -203,17 +202,7 @@ def _blur(image: Float[Tensor, "batch channel y x"], axis: int, sigma: float) ->
 
 
 def load(family: SVD, device: torch.device, dtype: torch.dtype, offload: Offload) -> SVDBackbone:
-    """Load or draw the networks; the VAE stays in float32 where float16 would overflow (`force_upcast`)."""
-    single = dtype == torch.float16 and family.configs["vae"]["force_upcast"]
-
-    def dtype_of(part: Component) -> torch.dtype:
-        return torch.float32 if single and part.name == "vae" else dtype
-
-    if family.options.untrained is not None:
-        networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
-    else:
-        variant, _ = family.weight_files
-        networks = load_trained(family.weights_root, variant, family.networks, dtype_of)
-    check_attention(networks)
+    """Load or draw the networks."""
+    networks = load_networks(family, dtype)
     del networks["vae"].decoder  # features need no pixels back
     return SVDBackbone(nn.ModuleDict(networks), family, device, offload)

@@ -117,16 +117,9 @@ class CogVideoX(LatentVideoFamily):
         return Strides(int(vae["temporal_compression_ratio"]), space, self.configs["transformer"]["patch_size"])
 
     @property
-    def latent_channels(self) -> int:
-        """16."""
-        return int(self.configs["vae"]["latent_channels"])
-
-    @property
     def stacks(self) -> Sequence[Stack]:
         """One list of blocks."""
-        facts = self.configs["transformer"]
-        channels = facts["num_attention_heads"] * facts["attention_head_dim"]
-        return [Stack("transformer_blocks", facts["num_layers"], channels)]
+        return [self.stack("transformer_blocks")]
 
     @cached_property
     def schedule(self) -> VariancePreserving:
@@ -135,7 +128,7 @@ class CogVideoX(LatentVideoFamily):
         return scaled_linear(*(facts[key] for key in SCHEDULE))
 
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """226 text tokens."""
+        """226 text tokens, padding included; the network sees no mask."""
         facts = self.configs["transformer"]
         return {"text": (1, facts["max_text_seq_length"], facts["text_embed_dim"])}
 
@@ -159,14 +152,6 @@ class CogVideoX(LatentVideoFamily):
         return table
 
     # --- networks ---------------------------------------------------------------------------
-
-    def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
-        """T5 embedding of the prompt and its padding; the network sees no mask."""
-        length = self.configs["transformer"]["max_text_seq_length"]
-        text, _ = pipeline.encode_prompt(
-            prompt, do_classifier_free_guidance=False, max_sequence_length=length, device=device
-        )
-        return {"text": text}
 
     def compress(self, networks: Any, clip: Tensor) -> Tensor:
         """scaling_factor times the posterior mean."""

@@ -19,7 +19,6 @@ from extract.backbones.base import Checkpoint, NoiseLevel
 from extract.diffusion.facts import Native, Stack, Strides
 from extract.diffusion.folder import Component, check_entries
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.noise import FlowMatching
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +60,6 @@ class HunyuanVideo(LatentVideoFamily):
         Component("tokenizer_2", role="tokenizer"),
     )
     native: ClassVar[Mapping[str, Native]] = {"hunyuanvideo": Native(61, 544, 960)}
-    default_noise = ("t=200", "t=500", "t=800")
 
     # --- facts ------------------------------------------------------------------------------
 
@@ -71,24 +69,9 @@ class HunyuanVideo(LatentVideoFamily):
         return autoencoder.strides(self.configs["vae"], self.configs["transformer"]["patch_size"])
 
     @property
-    def latent_channels(self) -> int:
-        """16."""
-        return int(self.configs["vae"]["latent_channels"])
-
-    @property
     def stacks(self) -> Sequence[Stack]:
         """Double blocks, then single blocks."""
-        facts = self.configs["transformer"]
-        width = facts["num_attention_heads"] * facts["attention_head_dim"]
-        return [
-            Stack("transformer_blocks", facts["num_layers"], width),
-            Stack("single_transformer_blocks", facts["num_single_layers"], width),
-        ]
-
-    @property
-    def schedule(self) -> FlowMatching:
-        """x_t = (1 - sigma) x_0 + sigma eps; the network is told 1000 sigma."""
-        return FlowMatching()
+        return [self.stack("transformer_blocks"), self.stack("single_transformer_blocks", "num_single_layers")]
 
     def settings(self) -> Mapping[str, Any]:
         """And the guidance scale, and how the autoencoder is called."""

@@ -18,11 +18,9 @@ from extract.backbones.base import Checkpoint, NoiseLevel
 from extract.diffusion.facts import Native, Stack, Strides
 from extract.diffusion.folder import Component, check_entries, read_config
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.noise import FlowMatching
 from extract.errors import WeightsError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 TEXT_TOKENS = 128
@@ -48,7 +46,6 @@ class LTXVideo(LatentVideoFamily):
         Component("tokenizer", role="tokenizer"),
     )
     native: ClassVar[Mapping[str, Native]] = {"ltx-video": Native(121, 512, 704)}
-    default_noise = ("t=200", "t=500", "t=800")
     # Its weights are published in float32, and it runs once per clip.
     exact_autoencoder: ClassVar[bool] = True
 
@@ -67,28 +64,16 @@ class LTXVideo(LatentVideoFamily):
         return Strides(halved, facts["patch_size"] * halved, 1)
 
     @property
-    def latent_channels(self) -> int:
-        """128."""
-        return int(self.configs["vae"]["latent_channels"])
-
-    @property
     def stacks(self) -> Sequence[Stack]:
         """One list of blocks."""
-        facts = self.configs["transformer"]
-        width = facts["num_attention_heads"] * facts["attention_head_dim"]
-        return [Stack("transformer_blocks", facts["num_layers"], width)]
-
-    @property
-    def schedule(self) -> FlowMatching:
-        """x_t = (1 - sigma) x_0 + sigma eps; the network is told 1000 sigma."""
-        return FlowMatching()
+        return [self.stack("transformer_blocks")]
 
     def settings(self) -> Mapping[str, Any]:
         """And the frame rate, which scales positions in time."""
         return {**super().settings(), "frame_rate": FRAME_RATE}
 
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """128 text tokens, and which of them count."""
+        """128 text tokens, and which of them count; of an empty prompt one, the end of the text."""
         return {
             "text": (1, TEXT_TOKENS, self.configs["transformer"]["caption_channels"]),
             "text_mask": (1, TEXT_TOKENS),
@@ -114,13 +99,6 @@ class LTXVideo(LatentVideoFamily):
 
     # --- networks ---------------------------------------------------------------------------
 
-    def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
-        """T5 embedding and its mask; of an empty prompt one token counts, the end of the text."""
-        text, mask, _, _ = pipeline.encode_prompt(
-            prompt, do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS, device=device
-        )
-        return {"text": text, "text_mask": mask}
-
     def compress(self, networks: Any, clip: Tensor) -> Tensor:
         """(posterior mean - latents_mean) scaling_factor / latents_std, in float32; mean and std are buffers."""
         from diffusers import LTXPipeline
@@ -143,10 +121,7 @@ class LTXVideo(LatentVideoFamily):
         _, _, time, rows, columns = sample.shape
         timestep = torch.tensor([level.timestep], device=sample.device)
         if "first" in told:
-            sample = torch.cat([told["first"].to(sample), sample[:, :, 1:]], dim=2)
-            timestep = timestep.repeat(time, rows * columns)
-            timestep[0] = 0
-            timestep = timestep.reshape(1, -1)
+            sample, timestep = self.clean_first(sample, told["first"], level)
         strides = self.strides
         networks["transformer"](
             hidden_states=LTXPipeline._pack_latents(sample),

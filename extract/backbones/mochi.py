@@ -20,7 +20,6 @@ from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import FlowMatching
 
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -66,16 +65,9 @@ class Mochi(LatentVideoFamily):
         return Strides(time, space, self.configs["transformer"]["patch_size"])
 
     @property
-    def latent_channels(self) -> int:
-        """12."""
-        return int(self.configs["vae"]["latent_channels"])
-
-    @property
     def stacks(self) -> Sequence[Stack]:
         """One list of blocks."""
-        facts = self.configs["transformer"]
-        width = facts["num_attention_heads"] * facts["attention_head_dim"]
-        return [Stack("transformer_blocks", facts["num_layers"], width)]
+        return [self.stack("transformer_blocks")]
 
     @property
     def schedule(self) -> FlowMatching:
@@ -93,20 +85,13 @@ class Mochi(LatentVideoFamily):
         return {**super().settings(), "empty prompt": tokens, "pixels": "rounded to 8 bits"}
 
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """256 text tokens, and which of them count."""
+        """256 text tokens, and which of them count; of an empty prompt one, the end of the text."""
         return {
             "text": (1, TEXT_TOKENS, self.configs["transformer"]["text_embed_dim"]),
             "text_mask": (1, TEXT_TOKENS),
         }
 
     # --- networks ---------------------------------------------------------------------------
-
-    def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
-        """T5 embedding and its mask; of an empty prompt one token counts, the end of the text."""
-        text, mask, _, _ = pipeline.encode_prompt(
-            prompt, do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS, device=device
-        )
-        return {"text": text, "text_mask": mask}
 
     def compress(self, networks: Any, clip: Tensor) -> Tensor:
         """(posterior mean - latents_mean) scaling_factor / latents_std, of frames rounded to 8 bits, in float32."""

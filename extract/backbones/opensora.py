@@ -33,7 +33,6 @@ from extract.backbones.base import Checkpoint, NoiseLevel
 from extract.diffusion.facts import Native, Preset, Stack, Strides
 from extract.diffusion.folder import Component, tensors_in
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.noise import FlowMatching
 from extract.errors import ExtractError, WeightsError
 
 if TYPE_CHECKING:
@@ -60,7 +59,11 @@ NEEDED = (
 
 
 class OpenSora(LatentVideoFamily):
-    """Open-Sora 2, without classifier-free guidance."""
+    """Open-Sora 2, without classifier-free guidance.
+
+    The network is told sigma, and multiplies it by 1000 itself. The published x_t has 1e-5 of the noise left at
+    sigma = 0, which is less than bfloat16 resolves.
+    """
 
     name: ClassVar[str] = "open-sora"
     version: ClassVar[int] = 1
@@ -81,7 +84,6 @@ class OpenSora(LatentVideoFamily):
     paper: ClassVar[Mapping[str, Preset]] = {
         "opensora-2": Preset(sites=("single_blocks.18", "single_blocks.20"), noise=())  # see `default_levels`
     }
-    default_noise = ("t=200", "t=500", "t=800")
 
     # --- facts ------------------------------------------------------------------------------
 
@@ -96,11 +98,6 @@ class OpenSora(LatentVideoFamily):
         return autoencoder.strides(self.configs["vae"], self.configs["transformer"]["patch_size"])
 
     @property
-    def latent_channels(self) -> int:
-        """16."""
-        return int(self.configs["vae"]["latent_channels"])
-
-    @property
     def stacks(self) -> Sequence[Stack]:
         """Double blocks, then single blocks."""
         facts = self.configs["transformer"]
@@ -108,14 +105,6 @@ class OpenSora(LatentVideoFamily):
             Stack("double_blocks", facts["depth"], facts["hidden_size"]),
             Stack("single_blocks", facts["depth_single_blocks"], facts["hidden_size"]),
         ]
-
-    @property
-    def schedule(self) -> FlowMatching:
-        """x_t = (1 - sigma) x_0 + sigma eps; the network is told sigma, and multiplies it by 1000 itself.
-
-        Published with 1e-5 of the noise left at sigma = 0, which is less than bfloat16 resolves.
-        """
-        return FlowMatching()
 
     def noise_level(self, text: str) -> NoiseLevel:
         """Parse `t=500` or `sigma=0.5`. Times of the published code, from 0 to 1, are not taken for timesteps."""

@@ -18,6 +18,7 @@ from extract.backbones._svd_windows import plan_windows
 from extract.backbones.base import Checkpoint, NoiseLevel, Offload, Site
 from extract.diffusion.family import FolderFamily
 from extract.diffusion.folder import Component
+from extract.diffusion.noise import NUMBER, short
 from extract.errors import ExtractError, WeightsError
 from extract.preprocess import Preprocessing
 
@@ -113,13 +114,7 @@ class SVD(FolderFamily):
         """(height, width) in pixels. Raises `ExtractError` if the network cannot take the size asked for."""
         size = self.options.size or native_size(self.configs["unet"], self.configs["vae"])
         step = image_multiple(self.configs["unet"], self.configs["vae"])
-        if any(side <= 0 or side % step for side in size):
-            near = tuple(max(step, round(side / step) * step) for side in size)
-            raise ExtractError(
-                f"size {size[0]}x{size[1]}: {self.model} takes multiples of {step} pixels. "
-                f"Nearest: {near[0]}x{near[1]}."
-            )
-        return size
+        return self.in_multiples(size, step)
 
     def sites(self) -> Sequence[Site]:
         """The VAE latent, then every layer and block of the UNet, in execution order."""
@@ -158,15 +153,13 @@ class SVD(FolderFamily):
                 f"noise level {text!r}: {self.model} is an EDM model, trained on a continuum of sigmas; "
                 f"it has no integer timesteps. {remedy}"
             )
-        match = re.fullmatch(r"sigma=?(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)", text)
+        match = re.fullmatch(rf"sigma=?{NUMBER}", text)
         if match is None:
             raise ExtractError(f"noise level {text!r}: not understood. {remedy}")
         sigma = float(match[1])
         if not low <= sigma <= high:
             raise ExtractError(f"noise level {text!r}: outside the range {self.model} was trained on. {remedy}")
-        short = f"{sigma:g}"
-        name = f"sigma{short if float(short) == sigma else repr(sigma)}"
-        return NoiseLevel(name, sigma, log_snr=-2 * math.log(sigma), timestep=0.25 * math.log(sigma))
+        return NoiseLevel(f"sigma{short(sigma)}", sigma, log_snr=-2 * math.log(sigma), timestep=0.25 * math.log(sigma))
 
     def window(self, n_frames: int, bank: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         """One or several windows of `num_frames` frames laid end to end; see `plan_windows`."""
@@ -175,9 +168,12 @@ class SVD(FolderFamily):
 
     # --- weights ----------------------------------------------------------------------------
 
-    def load(self, device: torch.device, dtype: torch.dtype) -> SVDBackbone:
-        """UNet, image encoder and VAE encoder in evaluation mode. Raises `WeightsError` if they cannot be loaded."""
-        return self.load_offloaded(device, dtype, "none")
+    def dtype_of(self, part: Component, dtype: torch.dtype) -> torch.dtype:
+        """The VAE stays in float32 where float16 would overflow (`force_upcast`)."""
+        import torch
+
+        single = dtype == torch.float16 and part.name == "vae" and self.configs["vae"]["force_upcast"]
+        return torch.float32 if single else dtype
 
     def load_offloaded(self, device: torch.device, dtype: torch.dtype, offload: Offload) -> SVDBackbone:
         """As `load`, with the blocks of the UNet in main memory until they are needed."""

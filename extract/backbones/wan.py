@@ -14,11 +14,9 @@ from extract.backbones.base import Checkpoint, NoiseLevel
 from extract.diffusion.facts import Native, Preset, Stack, Strides
 from extract.diffusion.folder import Component, read_config
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.noise import FlowMatching
 from extract.errors import WeightsError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 APACHE = "Apache-2.0"
@@ -55,7 +53,6 @@ class Wan(LatentVideoFamily):
         "wan2.2-ti2v-5b": Native(121, 704, 1280),
     }
     paper: ClassVar[Mapping[str, Preset]] = {name: PAPER for name in models if name.startswith("wan2.1")}
-    default_noise = ("t=200", "t=500", "t=800")
 
     # --- facts ------------------------------------------------------------------------------
 
@@ -102,30 +99,17 @@ class Wan(LatentVideoFamily):
     @property
     def stacks(self) -> Sequence[Stack]:
         """One list of blocks."""
-        facts = self.configs["transformer"]
-        return [Stack("blocks", facts["num_layers"], facts["num_attention_heads"] * facts["attention_head_dim"])]
-
-    @property
-    def schedule(self) -> FlowMatching:
-        """x_t = (1 - sigma) x_0 + sigma eps; the network is told 1000 sigma."""
-        return FlowMatching()
+        return [self.stack("blocks")]
 
     def settings(self) -> Mapping[str, Any]:
         """And whether the timestep is told per clip or per token."""
         return {**super().settings(), "timestep": "per token" if self.per_token else "per clip"}
 
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """512 text tokens."""
+        """512 text tokens, zero beyond the end of the text."""
         return {"text": (1, TEXT_TOKENS, self.configs["transformer"]["text_dim"])}
 
     # --- networks ---------------------------------------------------------------------------
-
-    def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
-        """UMT5 embedding, zero beyond the end of the text."""
-        text, _ = pipeline.encode_prompt(
-            prompt, do_classifier_free_guidance=False, max_sequence_length=TEXT_TOKENS, device=device
-        )
-        return {"text": text}
 
     def compress(self, networks: Any, clip: Tensor) -> Tensor:
         """(posterior mean - latents_mean) / latents_std, in float32."""
@@ -163,13 +147,7 @@ class Wan(LatentVideoFamily):
 
         timestep = torch.tensor([level.timestep], device=sample.device)
         if self.per_token:
-            _, _, time, rows, columns = sample.shape
-            patch = self.strides.patch
-            timestep = timestep.repeat(time, rows // patch * (columns // patch))
-            if "first" in told:
-                sample = torch.cat([told["first"].to(sample), sample[:, :, 1:]], dim=2)
-                timestep[0] = 0
-            timestep = timestep.reshape(1, -1)
+            sample, timestep = self.clean_first(sample, told.get("first"), level)
         if "channels" in told:
             sample = torch.cat([sample, told["channels"].to(sample)], dim=1)
         networks["transformer"](

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
 from extract.diffusion.latent_video import LATENT, LatentVideoFamily
-from extract.diffusion.loading import Residence, check_attention, draw, load_trained
+from extract.diffusion.loading import Residence, load_networks
 from extract.diffusion.noise import unit_variance
 from extract.diffusion.prompt import prompt_embedding
 from extract.diffusion.windows import latent_at
@@ -170,14 +170,5 @@ class LatentVideoBackbone(Backbone):
 def load(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype, offload: Offload) -> LatentVideoBackbone:
     """Embed the prompt, then load or draw the networks: the text encoder is gone before they come."""
     prompt = prompt_embedding(family, device, dtype)
-
-    def dtype_of(part: Any) -> torch.dtype:
-        return family.dtype_of(part, dtype)
-
-    if family.options.untrained is not None:
-        networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
-    else:
-        variant, _ = family.weight_files
-        networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs)
-    check_attention(networks)
+    networks = load_networks(family, dtype)
     return LatentVideoBackbone(networks, family, prompt, device, dtype, offload)

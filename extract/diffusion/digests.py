@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from store.caches import user_cache
-from store.digest import DIGEST_PATTERN, digest_file, digest_text
+from store.digest import DIGEST_PATTERN, digest_file, digest_files, digest_text
 from store.errors import StoreError
 from store.files import write_atomic
 
@@ -27,8 +27,7 @@ def digest_weights(root: Path, files: Iterable[Path]) -> str:
 
     The digest of a large file is remembered by its path, size, inode and time of change, in the user's cache.
     """
-    lines = [f"{file.relative_to(root).as_posix()}\0{_digest(file)}" for file in files]
-    return digest_text("\n".join(sorted(lines)))
+    return digest_files(root, files, _digest)
 
 
 def _digest(file: Path) -> str:

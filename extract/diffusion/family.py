@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import WEIGHTS_AND_SIZE, Family, Weights, checkpoint_dir
 from extract.diffusion.digests import digest_weights
 from extract.diffusion.folder import Component, check_pipeline, check_reference, download, read_config, weight_files
 from extract.errors import ExtractError, WeightsError
 from store.digest import digest_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from extract.backbones.base import Backbone
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +63,7 @@ class FolderFamily(Family):
             check_reference(self.options.checkpoint)
         if self.pipeline is None:
             return {}
-        root = self._configs_root
-        check_pipeline(root, self.pipeline)
-        return read_config(root, "model_index.json")
+        return check_pipeline(self._configs_root, self.pipeline)
 
     @property
     def _configs_root(self) -> Path:
@@ -69,7 +73,7 @@ class FolderFamily(Family):
     def configs(self) -> dict[str, dict[str, Any]]:
         """Configuration of every component: of the local checkpoint if one is given, else as published."""
         root = self._configs_root
-        assert self.index or self.pipeline is None
+        _ = self.index  # which refuses the folder of another pipeline
         configs = {}
         for part in self.parts:
             if (name := part.config_file) is None:
@@ -131,7 +135,25 @@ class FolderFamily(Family):
     def check_weights(self, root: Path) -> None:
         """Raise `WeightsError` if the weight files hold a network that this family cannot run. Reads headers only."""
 
+    def in_multiples(self, size: tuple[int, int], step: int) -> tuple[int, int]:
+        """`size`, (height, width) in pixels. Raises `ExtractError` unless both are positive multiples of `step`."""
+        if any(side <= 0 or side % step for side in size):
+            near = tuple(max(step, round(side / step) * step) for side in size)
+            raise ExtractError(
+                f"size {size[0]}x{size[1]}: {self.model} takes multiples of {step} pixels. "
+                f"Nearest: {near[0]}x{near[1]}."
+            )
+        return size
+
     # --- weights ----------------------------------------------------------------------------
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> Backbone:
+        """All networks on the device. Raises `WeightsError` if they cannot be loaded."""
+        return self.load_offloaded(device, dtype, "none")
+
+    def dtype_of(self, part: Component, dtype: torch.dtype) -> torch.dtype:
+        """The type of a component's weights for a computation in `dtype`."""
+        return dtype
 
     def weights(self) -> Weights:
         """Identity of the weights. For `untrained`, the digest is of seed and configuration."""
@@ -190,13 +212,11 @@ class FolderFamily(Family):
         revision = self.options.revision or self.published.revision
         index = [] if self.pipeline is None else ["model_index.json"]
         root = download(self._hub_id, revision, [*index, *names_of(self.parts)], self._with_weights)
-        if self.pipeline is not None:
-            check_pipeline(root, self.pipeline)
-            if flags_of(read_config(root, "model_index.json")) != flags_of(self.index):
-                raise WeightsError(
-                    f"checkpoint {self._hub_id}: model_index.json differs from that of {self.published.id}. "
-                    f"Pass its folder, so that its own is read: --checkpoint {root}"
-                )
+        if self.pipeline is not None and flags_of(check_pipeline(root, self.pipeline)) != flags_of(self.index):
+            raise WeightsError(
+                f"checkpoint {self._hub_id}: model_index.json differs from that of {self.published.id}. "
+                f"Pass its folder, so that its own is read: --checkpoint {root}"
+            )
         return root
 
 
@@ -240,8 +260,6 @@ def same_facts(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def _defaults(name: str) -> dict[str, Any]:
     """What a class of diffusers assumes where its configuration is silent, as JSON would hold it."""
-    import inspect
-
     import diffusers
 
     known = inspect.signature(getattr(diffusers, name, object).__init__).parameters.values()

@@ -79,14 +79,16 @@ def read_config(root: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def check_pipeline(root: Path, expected: str) -> None:
-    """Raise `WeightsError` unless `root/model_index.json` names the pipeline class `expected`."""
-    got = read_config(root, "model_index.json").get("_class_name")
+def check_pipeline(root: Path, expected: str) -> dict[str, Any]:
+    """`root/model_index.json`. Raises `WeightsError` unless it names the pipeline class `expected`."""
+    index = read_config(root, "model_index.json")
+    got = index.get("_class_name")
     if got != expected:
         raise WeightsError(
             f"checkpoint {root}: model_index.json names the pipeline {got!r}, but this model is a {expected!r}. "
             "Give the folder of the right checkpoint, or the model name that fits this one."
         )
+    return index
 
 
 def check_entries(root: Path, name: str, config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -15,9 +15,8 @@ from extract.backbones.base import PAPER, STANDARD, NoiseLevel, Offload, Site
 from extract.diffusion.facts import Native, Preset, Stack, Strides
 from extract.diffusion.family import FolderFamily
 from extract.diffusion.folder import Component
-from extract.diffusion.noise import Schedule
+from extract.diffusion.noise import FlowMatching, Schedule
 from extract.diffusion.windows import Windows, interleaved, latent_per_frame, latents_of
-from extract.errors import ExtractError
 from extract.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ class LatentVideoFamily(FolderFamily):
     kind = "vgm"
     attention = "sdpa"
     native: ClassVar[Mapping[str, Native]]
+    default_noise = ("t=200", "t=500", "t=800")
     paper: ClassVar[Mapping[str, Preset]] = {}
     denoiser: ClassVar[str] = "transformer"
     """Component that is hooked, and moved block by block with --offload."""
@@ -51,9 +51,9 @@ class LatentVideoFamily(FolderFamily):
         """Of autoencoder and transformer."""
 
     @property
-    @abstractmethod
     def latent_channels(self) -> int:
         """Channels of the autoencoder's latents."""
+        return int(self.configs["vae"]["latent_channels"])
 
     @property
     def denoised_channels(self) -> int:
@@ -66,9 +66,9 @@ class LatentVideoFamily(FolderFamily):
         """All lists of blocks, in execution order."""
 
     @property
-    @abstractmethod
     def schedule(self) -> Schedule:
-        """What a noise level means."""
+        """What a noise level means: rectified flow, where the network is told 1000 sigma."""
+        return FlowMatching()
 
     @abstractmethod
     def prompt_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -79,12 +79,17 @@ class LatentVideoFamily(FolderFamily):
 
     # --- what a family computes; `networks` holds the components by name ----------------------
 
-    @abstractmethod
     def embed(self, pipeline: Any, prompt: str, device: torch.device) -> dict[str, Tensor]:
         """Embed a prompt with the library's own pipeline, which holds nothing but text encoders and tokenizers.
 
-        A family without a pipeline gets text encoders and tokenizers by name.
+        By default one text, padded to the length that `prompt_shapes` states, and its mask where the pipeline gives
+        one. A family without a pipeline gets text encoders and tokenizers by name.
         """
+        length = self.prompt_shapes()["text"][1]
+        found = pipeline.encode_prompt(
+            prompt, do_classifier_free_guidance=False, max_sequence_length=length, device=device
+        )
+        return {name: each for name, each in zip(("text", "text_mask"), found, strict=False) if each is not None}
 
     @abstractmethod
     def compress(
@@ -148,6 +153,25 @@ class LatentVideoFamily(FolderFamily):
             told: what `embed` and `condition` returned.
         """
 
+    def stack(self, name: str, length: str = "num_layers") -> Stack:
+        """The list of blocks `name`, as long as entry `length` of the transformer's configuration says."""
+        facts = self.configs[self.denoiser]
+        return Stack(name, facts[length], facts["num_attention_heads"] * facts["attention_head_dim"])
+
+    def clean_first(
+        self, sample: Float[Tensor, "1 channel time y x"], first: Tensor | None, level: NoiseLevel
+    ) -> tuple[Float[Tensor, "1 channel time y x"], Float[Tensor, "1 token"]]:
+        """Put a clean latent into the first place and tell its tokens t = 0: the sample, and a timestep per token."""
+        import torch
+
+        _, _, time, rows, columns = sample.shape
+        patch = self.strides.patch
+        timestep = sample.new_full((time, rows // patch * (columns // patch)), level.timestep, dtype=torch.float32)
+        if first is not None:
+            sample = torch.cat([first.to(sample), sample[:, :, 1:]], dim=2)
+            timestep[0] = 0
+        return sample, timestep.reshape(1, -1)
+
     def tokens(self, output: Any) -> Float[Tensor, "1 token channel"]:
         """The tokens of the video among what a block returned, in the order (time, y, x)."""
         tokens: Tensor = output[0] if isinstance(output, tuple) else output
@@ -166,13 +190,7 @@ class LatentVideoFamily(FolderFamily):
         native = self.native[self.model]
         size = self.options.size or (native.height, native.width)
         step = self.strides.space * self.strides.patch
-        if any(side <= 0 or side % step for side in size):
-            near = tuple(max(step, round(side / step) * step) for side in size)
-            raise ExtractError(
-                f"size {size[0]}x{size[1]}: {self.model} takes multiples of {step} pixels. "
-                f"Nearest: {near[0]}x{near[1]}."
-            )
-        return size
+        return self.in_multiples(size, step)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -265,10 +283,6 @@ class LatentVideoFamily(FolderFamily):
         return self.preset is not None and self.preset.interleaved
 
     # --- weights ----------------------------------------------------------------------------
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> LatentVideoBackbone:
-        """All networks on the device. Raises `WeightsError` if they cannot be loaded."""
-        return self.load_offloaded(device, dtype, "none")
 
     def load_offloaded(self, device: torch.device, dtype: torch.dtype, offload: Offload) -> LatentVideoBackbone:
         """As `load`, with the transformer's blocks in main memory until they are needed."""

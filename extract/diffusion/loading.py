@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from extract.backbones.base import Offload
+from extract.diffusion.family import FolderFamily
 from extract.diffusion.folder import Component, tensors_in
 from extract.errors import WeightsError
 
@@ -26,6 +27,21 @@ FLOATS = ("BF16", "F16", "F32")
 ATTENTION = "sdpa"
 """As `Family.attention` says in the recipe: torch's scaled dot-product attention."""
 _REMEDY = "Weights and config.json belong to different models; fetch both again."
+
+
+def load_networks(family: FolderFamily, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """All networks that run for every clip, trained or drawn, on the CPU, each in its type."""
+
+    def dtype_of(part: Component) -> torch.dtype:
+        return family.dtype_of(part, dtype)
+
+    if family.options.untrained is not None:
+        networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
+    else:
+        variant, _ = family.weight_files
+        networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs)
+    check_attention(networks)
+    return networks
 
 
 def load_trained(

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-_NUMBER = r"(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
+NUMBER = r"(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
+"""A decimal number without a sign, as a pattern with one group."""
 
 
 class Schedule(ABC):
@@ -59,7 +60,7 @@ class FlowMatching(Schedule):
             )
         log_snr = 2 * (math.log1p(-sigma) - math.log(sigma))
         timestep = 1000 * (1 - sigma) if self.rising else (value if kind == "t" else 1000 * sigma)
-        return NoiseLevel(f"{kind}{_short(value)}", sigma, log_snr, timestep)
+        return NoiseLevel(f"{kind}{short(value)}", sigma, log_snr, timestep)
 
     def mix(self, latents: Tensor, noise: Tensor, level: NoiseLevel) -> Tensor:
         """(1 - sigma) x_0 + sigma eps."""
@@ -129,12 +130,13 @@ def unit_variance(latents: Float[Tensor, "clip channel time y x"]) -> Float[Tens
 
 
 def _parse(text: str, model: str, examples: str) -> tuple[str, float]:
-    match = re.fullmatch(rf"(t|sigma)=?{_NUMBER}", text)
+    match = re.fullmatch(rf"(t|sigma)=?{NUMBER}", text)
     if match is None:
         raise ExtractError(f"noise level {text!r}: not understood. {model} takes {examples}.")
     return match[1], float(match[2])
 
 
-def _short(value: float) -> str:
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+def short(value: float) -> str:
+    """As few digits as tell the number."""
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)

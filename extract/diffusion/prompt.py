@@ -138,10 +138,8 @@ def _compute(family: LatentVideoFamily, device: torch.device, dtype: torch.dtype
 def text_pipeline(name: str, parts: Mapping[str, Any]) -> Any:
     """The library's pipeline `name` with nothing in it but what embeds text; everything else is `None`."""
     pipeline = getattr(diffusers, name)
-    wanted = inspect.signature(pipeline.__init__).parameters.values()
-    absent = {
-        each.name: None for each in wanted if each.default is inspect.Parameter.empty and each.name not in ("self",)
-    }
+    wanted = inspect.signature(pipeline).parameters.values()
+    absent = {each.name: None for each in wanted if each.default is inspect.Parameter.empty}
     return pipeline(**(absent | dict(parts)))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +32,20 @@ def test_every_model_takes_what_it_says_and_refuses_the_rest(model: str) -> None
             (flag,) = FLAGS[name]
             with pytest.raises(ExtractError, match=rf"^--{flag} .*: {model} .*\. Leave it out"):
                 make_family(model, Options(**FLAGS[name]))
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if families()[name].kind == "vgm"])
+def test_facts_need_no_heavy_library(model: str) -> None:
+    code = (
+        f"import sys; import {families()[model].__module__} as module; "
+        f"f = module.{families()[model].__name__}({model!r}); "
+        "f.sites(); f.default_sites(); f.preprocessing(); f.settings(); f.window(81, [0, 9]); "
+        "[f.noise_level(level) for level in f.default_levels()]; "
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'numpy', 'huggingface_hub') if m in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

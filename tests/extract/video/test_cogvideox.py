@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -89,19 +87,6 @@ def test_levels_that_do_not_exist() -> None:
 
 
 # --- facts ----------------------------------------------------------------------------------
-
-
-def test_facts_need_no_heavy_library() -> None:
-    code = (
-        "import sys; from extract.backbones.aether import Aether; from extract.backbones.cogvideox import CogVideoX\n"
-        "for f in CogVideoX('cogvideox-2b'), CogVideoX('cogvideox-5b-i2v'), Aether('aether'):\n"
-        "    f.sites(); f.default_sites(); f.preprocessing(); f.settings(); f.window(81, [0]); f.noise_level('t=250')\n"
-        "heavy = 'torch', 'diffusers', 'transformers', 'numpy', 'huggingface_hub'\n"
-        "print([m for m in heavy if m in sys.modules])"
-    )
-    root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_what_a_configuration_leaves_out_has_its_default() -> None:

@@ -20,9 +20,10 @@ from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.prompt import prompt_embedding
 from extract.errors import ExtractError, WeightsError
 from extract.registry import make_family
-from tests.extract.video.hunyuan_vae import check_spans, latents, tiled, without_statistics
+from tests.extract.video.hunyuan_vae import tiled, without_statistics
+from tests.extract.video.spans import check_spans, latents
 from tests.extract.video.test_promises import encode, features
-from tests.extract.video.tiny import CPU, Tiny, random_clip, seeded
+from tests.extract.video.tiny import CPU, Tiny, assert_same_call, calls_of, random_clip, seeded
 from tests.extract.video.tiny_hunyuan_video import DOUBLE, SINGLE, TINY, VAE, load_pipeline
 
 (TINY_MODEL,) = TINY
@@ -48,27 +49,19 @@ def family(**options: Any) -> LatentVideoFamily:
 
 
 def test_the_network_is_called_as_the_pipeline_calls_it(folder: Path, backbone: LatentVideoBackbone) -> None:
-    calls: list[dict[str, Any]] = []
-
-    def hear(module: Any, inputs: Any, named: dict[str, Any]) -> None:
-        assert not inputs
-        calls.append(dict(named))
-
     pipeline = load_pipeline(folder)
     pipeline.set_progress_bar_config(disable=True)
     sample = torch.randn(1, *backbone.family.latent_shape, generator=torch.Generator().manual_seed(0))
     height, width = TINY_MODEL.size
-    pipeline.transformer.register_forward_pre_hook(hear, with_kwargs=True)
+    their_calls = calls_of(pipeline.transformer)
     pipeline("", height=height, width=width, num_frames=9, sigmas=[0.5], latents=sample, output_type="latent")
-    backbone.networks["transformer"].register_forward_pre_hook(hear, with_kwargs=True)
+    our_calls = calls_of(backbone.networks["transformer"])
     level = backbone.family.noise_level("t=875")  # 7 / (1 / 0.5 + 7 - 1), what shift 7 makes of 0.5
     backbone.family.denoise(backbone.networks, sample, level, backbone.prompt)
 
-    theirs, ours = calls
+    (theirs,), (ours,) = their_calls, our_calls
     assert theirs.pop("attention_kwargs") is None
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        assert torch.equal(ours[name], value) if isinstance(value, Tensor) else ours[name] == value, name
+    assert_same_call(ours, theirs)
     assert ours["guidance"].tolist() == [6000.0]
     assert ours["timestep"].tolist() == [875.0]
 
@@ -131,7 +124,7 @@ def test_every_block_does_something_and_the_place_of_a_token_matters(backbone: L
 
 def test_the_latents_of_a_bank_frame_are_those_its_span_names(backbone: LatentVideoBackbone) -> None:
     without_statistics(backbone.networks["vae"])
-    check_spans(TINY_MODEL, backbone)
+    check_spans(backbone)
 
 
 def test_group_normalisation_lets_every_latent_know_of_every_frame(backbone: LatentVideoBackbone) -> None:

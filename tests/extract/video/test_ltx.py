@@ -24,7 +24,7 @@ from extract.registry import make_family
 from tests.extract.video import test_promises as promises
 from tests.extract.video.spans import check_spans, latents
 from tests.extract.video.test_promises import encode, features
-from tests.extract.video.tiny import CPU, Tiny, random_clip
+from tests.extract.video.tiny import CPU, Tiny, assert_same_call, calls_of, random_clip
 from tests.extract.video.tiny_ltx import LAST, LAYERS, TINY
 
 TINY_MODEL = TINY[0]
@@ -63,12 +63,6 @@ def test_the_network_is_called_as_the_pipeline_calls_it(
 ) -> None:
     from diffusers import LTXImageToVideoPipeline
 
-    theirs: list[dict[str, Any]] = []
-    ours: list[dict[str, Any]] = []
-
-    def hear(calls: list[dict[str, Any]]) -> Any:
-        return lambda module, inputs, named: calls.append(dict(named))
-
     pipeline = load_pipeline(folder)
     given: dict[str, Any] = {}
     if conditioned:
@@ -78,7 +72,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(
     shape = backbone.family.latent_shape
     packed = torch.randn(1, shape[1] * shape[2] * shape[3], shape[0], generator=torch.Generator().manual_seed(0))
     height, width = TINY_MODEL.size
-    pipeline.transformer.register_forward_pre_hook(hear(theirs), with_kwargs=True)
+    theirs = calls_of(pipeline.transformer)
     pipeline(
         prompt="",
         height=height,
@@ -90,7 +84,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(
         output_type="latent",
         **given,
     )
-    backbone.networks["transformer"].register_forward_pre_hook(hear(ours), with_kwargs=True)
+    ours = calls_of(backbone.networks["transformer"])
     assert len(theirs) == 3
     for call in theirs:
         t = float(call["timestep"].max())
@@ -99,10 +93,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(
         backbone.family.denoise(backbone.networks, sample, NoiseLevel(f"t{t}", t / 1000, 0, t), told)
     for call, ours_now in zip(theirs, ours, strict=True):
         assert call.pop("attention_kwargs") is None
-        assert ours_now.keys() == call.keys()
-        for name, value in call.items():
-            same = torch.equal(ours_now[name], value) if isinstance(value, Tensor) else ours_now[name] == value
-            assert same, name
+        assert_same_call(ours_now, call)
     assert ours[0]["rope_interpolation_scale"] == (0.32, 32, 32)
     assert family().settings()["frame_rate"] == 25
 

@@ -22,7 +22,7 @@ from extract.registry import make_family
 from tests.extract.video import test_promises as promises
 from tests.extract.video.spans import check_spans, latents
 from tests.extract.video.test_promises import encode, features
-from tests.extract.video.tiny import CPU, Tiny, in_range, random_clip
+from tests.extract.video.tiny import CPU, Tiny, assert_same_call, calls_of, in_range, random_clip
 from tests.extract.video.tiny_mochi import LAYERS, NO_TEXT, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # the library's, where it runs by itself
@@ -57,17 +57,11 @@ def load_pipeline(folder: Path) -> Any:
 
 
 def test_the_network_is_called_as_the_pipeline_calls_it(folder: Path, backbone: LatentVideoBackbone) -> None:
-    theirs: list[dict[str, Any]] = []
-    ours: list[dict[str, Any]] = []
-
-    def hear(calls: list[dict[str, Any]]) -> Any:
-        return lambda module, inputs, named: calls.append(dict(named))
-
     pipeline = load_pipeline(folder)
     pipeline.set_progress_bar_config(disable=True)
     sample = torch.randn(1, *backbone.family.latent_shape, generator=torch.Generator().manual_seed(0))
     height, width = TINY_MODEL.size
-    pipeline.transformer.register_forward_pre_hook(hear(theirs), with_kwargs=True)
+    theirs = calls_of(pipeline.transformer)
     pipeline(
         prompt="",
         height=height,
@@ -81,7 +75,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(folder: Path, backbone: 
     assert [float(call["timestep"]) for call in theirs] == sorted(float(call["timestep"]) for call in theirs)
     assert torch.equal(theirs[0].pop("hidden_states"), sample)  # the noise
     assert float(theirs.pop(0)["timestep"]) == 0
-    backbone.networks["transformer"].register_forward_pre_hook(hear(ours), with_kwargs=True)
+    ours = calls_of(backbone.networks["transformer"])
     for call in theirs:
         level = backbone.family.noise_level(f"sigma={1 - float(call['timestep']) / 1000}")
         backbone.family.denoise(backbone.networks, call["hidden_states"], level, backbone.prompt)
@@ -89,9 +83,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(folder: Path, backbone: 
         assert call.pop("attention_kwargs") is None
         assert ours_now.keys() == call.keys()
         torch.testing.assert_close(ours_now.pop("timestep"), call.pop("timestep"), atol=1e-4, rtol=0)
-        for name, value in call.items():
-            same = torch.equal(ours_now[name], value) if isinstance(value, Tensor) else ours_now[name] == value
-            assert same, name
+        assert_same_call(ours_now, call)
 
 
 def test_noise_is_that_of_the_scheduler_whose_time_rises_from_noise_to_data() -> None:

@@ -21,7 +21,8 @@ from extract.backbones.opensora import OpenSora, time_shift
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.prompt import prompt_embedding
 from extract.errors import ExtractError, WeightsError
-from tests.extract.video.hunyuan_vae import check_spans, without_statistics
+from tests.extract.video.hunyuan_vae import without_statistics
+from tests.extract.video.spans import check_spans
 from tests.extract.video.test_folder import COMMIT, Hub
 from tests.extract.video.test_promises import encode, features
 from tests.extract.video.tiny import CPU, Tiny, in_range, random_clip, t5_encoder
@@ -212,7 +213,7 @@ def test_padding_of_the_text_is_attended_to(folder: Path) -> None:
 def test_the_latents_of_a_bank_frame_are_those_its_span_names(folder: Path) -> None:
     backbone = load(folder)
     without_statistics(backbone.networks["vae"])
-    check_spans(TINY_MODEL, backbone)
+    check_spans(backbone)
 
 
 # --- files --------------------------------------------------------------------------------------

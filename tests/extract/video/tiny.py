@@ -124,6 +124,25 @@ def record(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]
             handle.remove()
 
 
+def calls_of(network: nn.Module) -> list[dict[str, Any]]:
+    """A list that grows by the named arguments of every call from now on."""
+    calls: list[dict[str, Any]] = []
+
+    def hear(module: Any, inputs: Any, named: dict[str, Any]) -> None:
+        assert not inputs
+        calls.append(dict(named))
+
+    network.register_forward_pre_hook(hear, with_kwargs=True)
+    return calls
+
+
+def assert_same_call(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """The same arguments by the same names, tensors bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value) if isinstance(value, Tensor) else ours[name] == value, name
+
+
 def random_clip(n_frames: int, size: tuple[int, int], seed: int = 5) -> Tensor:
     """Frames that change in time and space, of the size that the network takes, so that nothing is resized."""
     generator = torch.Generator().manual_seed(seed)

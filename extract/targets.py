@@ -23,7 +23,6 @@ from store import (
     ClipRow,
     FeatureStore,
     Recipe,
-    RecipeMismatchError,
     StorageRecipe,
     StoreWriter,
     create,
@@ -75,14 +74,7 @@ def write_targets(
     path = targets_path(dataset)
     committed: Container[int] = ()
     if (path / RECIPE).exists():
-        try:
-            _create(path, dataset, table, [])  # refuses targets that were made from other data
-        except RecipeMismatchError as error:
-            fields = str(error).rpartition("\n")[0]
-            raise RecipeMismatchError(
-                f"{fields}\nTargets are shared by all backbones, and these are of other data. Point at the data that "
-                "they were made of, or keep this data's stores in another root: FEATURE_STORE=DIR."
-            ) from error
+        _create(path, dataset, table, [])  # refuses targets that were made from other data
         committed = set(np.flatnonzero(done(FeatureStore.open(path))).tolist())
     outcome = Outcome(skipped=[row for row in rows if row in committed])
     pending = [row for row in rows if row not in committed]
@@ -161,4 +153,6 @@ def _create(path: Path, dataset: Dataset, table: Sequence[ClipRow], specs: Seque
         },
         coordinates=bank_coordinate(table),
         provenance=provenance(),
+        remedy="Targets are shared by all backbones, and these are of other data. Point at the data that they were "
+        "made of, or keep this data's stores in another root: FEATURE_STORE=DIR.",
     )

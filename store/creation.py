@@ -45,19 +45,20 @@ def create(
     attrs: Mapping[str, Any],
     coordinates: Mapping[str, Coordinate],
     provenance: Mapping[str, Any],
+    remedy: str = "Ask for what the store holds, or write another store with --out NAME.",
 ) -> None:
     """Make the store, or check that the one at `path` has the same recipe and clips and add the arrays it lacks.
 
     Safe with any number of processes at once: a new store appears by one rename, and whoever comes second joins it.
 
     Raises:
-        RecipeMismatchError: a store made by another recipe is there; names every field that differs.
+        RecipeMismatchError: a store made by another recipe is there; names every field that differs, and `remedy`.
         FormatError: what is there is damaged, or an array of that name has another shape or type.
     """
     layout = Layout(path)
     if not layout.recipe.exists():
         _create_new(layout, recipe, clips, attrs, coordinates, provenance)
-    _check_same(layout, recipe, clips)
+    _check_same(layout, recipe, clips, remedy)
     _add_arrays(layout, specs, len(clips))
 
 
@@ -110,17 +111,14 @@ def _create_new(
         shutil.rmtree(draft.path, ignore_errors=True)
 
 
-def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow]) -> None:
+def _check_same(layout: Layout, recipe: Recipe, clips: Sequence[ClipRow], remedy: str) -> None:
     folder = LocalFolder(layout.path)
     head = load_head(folder)
     if head.recipe != recipe:
         fields = "\n".join(
             f"  {name}: {old!r} in the store, {new!r} asked for" for name, old, new in differences(head.recipe, recipe)
         )
-        raise RecipeMismatchError(
-            f"{layout.path}: the store was made by another recipe:\n{fields}\n"
-            "Ask for what the store holds, or write another store with --out NAME."
-        )
+        raise RecipeMismatchError(f"{layout.path}: the store was made by another recipe:\n{fields}\n{remedy}")
     if load_clips(folder, head.files.get(CLIPS)) != list(clips):
         raise FormatError(
             f"{layout.clips}: differs from the data set although the recipe agrees. "

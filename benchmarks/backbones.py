@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from extract.backbones.base import Offload, Options
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.loading import draw
+from extract.checkpoints.loading import draw
 from extract.diffusion.prompt import drawn_prompt
 from extract.engine import DTYPES, clip_features
 from extract.errors import ExtractError

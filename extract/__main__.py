@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from extract.arguments import Arguments
-from extract.backbones.base import STANDARD
+from extract.backbones.base import STANDARD, Options
 from extract.command import list_datasets, list_models, list_sites, run
 from extract.errors import ExtractError
 from store.errors import StoreError
@@ -39,6 +39,11 @@ Preset = Annotated[
         help="standard, or paper: layers, noise and windows of the published code, flaws included.",
         rich_help_panel=FEATURES,
     ),
+]
+
+Layout = Annotated[
+    str | None,
+    typer.Option(help="images or video: how a language model is shown the frames.", rich_help_panel=NETWORK),
 ]
 
 
@@ -111,6 +116,17 @@ def extract_features(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    layout: Layout = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What a language model is asked, instead of to describe the video.", rich_help_panel=NETWORK),
+    ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="sdpa, flash_attention_2 (if installed) or eager: how attention is computed.", rich_help_panel=NETWORK
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -168,6 +184,9 @@ def extract_features(
         draws=draws,
         condition=condition,
         frames=frames,
+        layout=layout,
+        prompt=prompt,
+        attention=attention,
         grid=_size("--grid", grid),
         checkpoint=checkpoint,
         revision=revision,
@@ -204,10 +223,11 @@ def sites(
     checkpoint: Checkpoint = None,
     size: Size = None,
     preset: Preset = STANDARD,
+    layout: Layout = None,
     as_json: Json = False,
 ) -> None:
     """All sites of a model: name, depth, channels, grid. Needs no weights."""
-    list_sites(model, checkpoint, _size("--size", size), preset, as_json)
+    list_sites(model, Options(checkpoint=checkpoint, size=_size("--size", size), preset=preset, layout=layout), as_json)
 
 
 def main() -> None:

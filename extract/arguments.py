@@ -21,6 +21,9 @@ class Flags(BaseModel):
     draws: int = Field(default=1, ge=1)
     condition: str | None = None
     frames: int | None = Field(default=None, ge=1)
+    layout: str | None = None
+    prompt: str | None = None
+    attention: str | None = None
     grid: tuple[int, int] | None = None
     checkpoint: str | None = None
     revision: str | None = None

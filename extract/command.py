@@ -13,7 +13,7 @@ from store.dtypes import FEATURE_DTYPES
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from extract.backbones.base import Family
+    from extract.backbones.base import Family, Options
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,15 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         frames=arguments.frames,
         condition=arguments.condition,
         preset=arguments.preset,
+        attention=arguments.attention,
+        layout=arguments.layout,
+        prompt=arguments.prompt,
     )
     family = make_family(arguments.model, options)
     if arguments.offload != "none" and not family.offloads:
         raise ExtractError(
-            f"--offload {arguments.offload}: {family.model} is small enough to stay on the device. Leave it out."
+            f"--offload {arguments.offload}: {family.model} stays on the device whole. Leave it out; --dtype bfloat16 "
+            "halves the memory."
         )
     dataset = make_dataset(arguments.dataset, arguments.root)
     sites = tuple(site.name for site in family.sites()) if "all" in arguments.sites else arguments.sites
@@ -129,12 +133,12 @@ def list_datasets(as_json: bool) -> None:
     _print_table(rows, as_json)
 
 
-def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None, preset: str, as_json: bool) -> None:
+def list_sites(model: str, options: Options, as_json: bool) -> None:
     """Print all sites of a model, marking those read by default."""
-    from extract.backbones.base import Options, checkpoint_dir
+    from extract.backbones.base import checkpoint_dir
     from extract.registry import make_family
 
-    family = make_family(model, Options(checkpoint=checkpoint, size=size, preset=preset))
+    family = make_family(model, options)
     default = set(family.default_sites())
     rows = [
         {
@@ -150,8 +154,11 @@ def list_sites(model: str, checkpoint: str | None, size: tuple[int, int] | None,
     _print_table(rows, as_json)
     if not as_json:
         print(_input_of(family))
-        if checkpoint is not None and checkpoint_dir(family.options) is None:
-            print(f"This is what is published for {model}; the configuration of {checkpoint} is not here to be read.")
+        if options.checkpoint is not None and checkpoint_dir(options) is None:
+            print(
+                f"This is what is published for {model}; the configuration of {options.checkpoint} is not here to be "
+                "read."
+            )
 
 
 def _input_of(family: Family) -> str:
@@ -161,6 +168,7 @@ def _input_of(family: Family) -> str:
     facts += [f"{family.settings()['frames']} frames at once"] if family.takes_windows else []
     facts += [f"noise {','.join(_levels(family))}"] if family.default_noise else []
     facts += [f"--condition {'|'.join(family.conditions)}"] if family.conditions else []
+    facts += [f"--layout {'|'.join(family.layouts)}"] if family.layouts else []
     facts += [f"--preset {'|'.join(family.presets)}"] if len(family.presets) > 1 else []
     return "; ".join(facts)
 

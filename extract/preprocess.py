@@ -61,3 +61,19 @@ class Preprocessing(BaseModel):
             return (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
         top, left, rows, columns = self._crop(height, width)
         return (columns / width, 0.0, left / width), (0.0, rows / height, top / height)
+
+
+class ResizedTwice(Preprocessing):
+    """As `Preprocessing`, of frames that were stretched to another size and kept in 8 bits before.
+
+    Attributes:
+        via: (height, width) in pixels of the size in between.
+    """
+
+    via: tuple[int, int]
+
+    def __call__(self, frames: UInt8[Tensor, "frame y x 3"]) -> Float[Tensor, "frame 3 height width"]:
+        """As `Preprocessing`; both resizes are bicubic and anti-aliased."""
+        height, width = self.via
+        between = Preprocessing(height=height, width=width)(frames)
+        return super().__call__((between * 255).round().byte().permute(0, 2, 3, 1))

@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
-from extract.diffusion.loading import Residence, load_networks
+from extract.checkpoints.loading import load_networks
+from extract.checkpoints.residence import Residence
 from extract.diffusion.noise import unit_variance
 from extract.errors import ExtractError
 

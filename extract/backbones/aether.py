@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, Weights
 from extract.backbones.cogvideox import I2V, PAPER, CogVideoX
+from extract.checkpoints.family import names_of
+from extract.checkpoints.folder import check_entries, check_reference, download
 from extract.diffusion.facts import Native, Preset
-from extract.diffusion.family import names_of
-from extract.diffusion.folder import check_entries, check_reference, download
 from extract.errors import ExtractError, WeightsError
 from store.caches import user_cache
 from store.digest import digest_text

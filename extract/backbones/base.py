@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from extract.backbones._options import check_options
 from extract.errors import ExtractError, UnknownNameError
 from store.suggest import did_you_mean
 
@@ -105,6 +106,9 @@ class Options:
         frames: length of the windows that a video network sees, instead of the family's.
         condition: which frame an image-to-video network is conditioned on: `first`, `last` or `none`.
         preset: `paper` repeats the published code of arXiv 2605.28132, flaws included; `standard` mends them.
+        attention: how attention is computed (`sdpa`, `flash_attention_2`), instead of the family's default.
+        layout: how a language model is shown the frames: as `images`, or as one `video`.
+        prompt: what a language model is asked, instead of the family's default.
     """
 
     checkpoint: str | None = None
@@ -114,6 +118,9 @@ class Options:
     frames: int | None = None
     condition: str | None = None
     preset: str = STANDARD
+    attention: str | None = None
+    layout: str | None = None
+    prompt: str | None = None
 
 
 @dataclass
@@ -141,8 +148,8 @@ class Family(ABC):
     default_noise: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[frozenset[str]] = frozenset()
     """Which of `checkpoint`, `revision`, `size` and `untrained` the family heeds. The others are refused."""
-    attention: ClassVar[str | None] = None
-    """Attention backend that `load` chooses (`sdpa`); `None` for a network without attention. Part of the recipe."""
+    attentions: ClassVar[tuple[str, ...]] = ()
+    """Ways to compute attention that `load` can choose, its default first; none for a network without attention."""
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         if model not in self.models:
@@ -150,7 +157,7 @@ class Family(ABC):
         self.model = model
         self.options = options or Options()
         self.published = self.models[model]
-        self._check_options()
+        check_options(self)
 
     # --- facts, without weights -------------------------------------------------------------
 
@@ -169,6 +176,16 @@ class Family(ABC):
     def settings(self) -> Mapping[str, Any]:
         """Further facts that change numbers (conditioning frame, fps, prompt). JSON values; part of the recipe."""
         return {}
+
+    @property
+    def attention(self) -> str | None:
+        """How `load` has attention computed; `None` for a network without attention. Part of the recipe."""
+        return self.options.attention or next(iter(self.attentions), None)
+
+    @property
+    def layouts(self) -> Sequence[str]:
+        """Values of `Options.layout` that this model takes, its default first; none if it has no language model."""
+        return ()
 
     @property
     def conditions(self) -> Sequence[str]:
@@ -235,25 +252,6 @@ class Family(ABC):
         if name not in sites:
             raise UnknownNameError(did_you_mean(f"site of {self.model}", name, sites))
         return sites[name]
-
-    def _check_options(self) -> None:
-        asked = self.options
-        if asked.condition is not None and asked.condition not in self.conditions:
-            takes = f"takes {' | '.join(self.conditions)}" if self.conditions else "is conditioned on no image"
-            raise ExtractError(f"--condition {asked.condition}: {self.model} {takes}. Leave it out for the default.")
-        if asked.preset not in self.presets:
-            raise ExtractError(f"--preset {asked.preset}: {self.model} has {' | '.join(self.presets)}. Leave it out.")
-        for flag, got in (("checkpoint", asked.checkpoint), ("revision", asked.revision)):
-            if got is not None and flag not in self.takes:
-                raise ExtractError(
-                    f"--{flag} {got}: {self.model} has one set of weights, {self.published.id}. Leave out --{flag}."
-                )
-        if asked.size is not None and "size" not in self.takes:
-            raise ExtractError(f"--size {asked.size[0]}x{asked.size[1]}: {self.model} has one size. Leave it out.")
-        if asked.untrained is not None and "untrained" not in self.takes:
-            raise ExtractError(f"--untrained: {self.model} cannot be had with random weights. Leave it out.")
-        if asked.frames is not None and not self.takes_windows:
-            raise ExtractError(f"--frames {asked.frames}: {self.model} sees no windows of frames. Leave it out.")
 
 
 class Backbone(ABC):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, Options
+from extract.checkpoints.folder import Component, check_entries
 from extract.diffusion.facts import Native, Preset, Stack, Strides
-from extract.diffusion.folder import Component, check_entries
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import VariancePreserving, scaled_linear
 from extract.errors import ExtractError

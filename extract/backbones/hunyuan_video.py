@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones import _hunyuan_vae as autoencoder
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.checkpoints.folder import Component, check_entries
 from extract.diffusion.facts import Native, Stack, Strides
-from extract.diffusion.folder import Component, check_entries
 from extract.diffusion.latent_video import LatentVideoFamily
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.checkpoints.folder import Component, check_entries, read_config
 from extract.diffusion.facts import Native, Stack, Strides
-from extract.diffusion.folder import Component, check_entries, read_config
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.errors import WeightsError
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.checkpoints.folder import Component
 from extract.diffusion.facts import Native, Stack, Strides
-from extract.diffusion.folder import Component
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.noise import FlowMatching
 

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones import _hunyuan_vae as autoencoder
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.checkpoints.folder import Component, tensors_in
 from extract.diffusion.facts import Native, Preset, Stack, Strides
-from extract.diffusion.folder import Component, tensors_in
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.errors import ExtractError, WeightsError
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from extract.backbones._svd_sites import image_multiple, last_layers, native_size, svd_sites
 from extract.backbones._svd_windows import plan_windows
 from extract.backbones.base import Checkpoint, NoiseLevel, Offload, Site
-from extract.diffusion.family import FolderFamily
-from extract.diffusion.folder import Component
+from extract.checkpoints.family import FolderFamily
+from extract.checkpoints.folder import Component
 from extract.diffusion.noise import NUMBER, short
 from extract.errors import ExtractError, WeightsError
 from extract.preprocess import Preprocessing
@@ -85,7 +85,7 @@ class SVD(FolderFamily):
     }
     pipelines: ClassVar[Mapping[str, str]] = dict.fromkeys(models, "StableVideoDiffusionPipeline")
     components = COMPONENTS
-    attention = "sdpa"
+    attentions = ("sdpa",)
     default_noise = ("sigma=0.1", "sigma=0.4", "sigma=1.5", "sigma=6", "sigma=25")
     conditioning: ClassVar[Conditioning] = Conditioning()
 

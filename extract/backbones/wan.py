@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, NoiseLevel
+from extract.checkpoints.folder import Component, read_config
 from extract.diffusion.facts import Native, Preset, Stack, Strides
-from extract.diffusion.folder import Component, read_config
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.errors import WeightsError
 

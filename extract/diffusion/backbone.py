@@ -11,8 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
+from extract.checkpoints.loading import load_networks
+from extract.checkpoints.residence import Residence
 from extract.diffusion.latent_video import LATENT, LatentVideoFamily
-from extract.diffusion.loading import Residence, load_networks
 from extract.diffusion.noise import unit_variance
 from extract.diffusion.prompt import prompt_embedding
 from extract.diffusion.windows import latent_at

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import PAPER, STANDARD, NoiseLevel, Offload, Site
+from extract.checkpoints.family import FolderFamily
+from extract.checkpoints.folder import Component
 from extract.diffusion.facts import Native, Preset, Stack, Strides
-from extract.diffusion.family import FolderFamily
-from extract.diffusion.folder import Component
 from extract.diffusion.noise import FlowMatching, Schedule
 from extract.diffusion.windows import Windows, interleaved, latent_per_frame, latents_of
 from extract.preprocess import Preprocessing
@@ -34,7 +34,7 @@ class LatentVideoFamily(FolderFamily):
     """One architecture of latent video diffusion transformers."""
 
     kind = "vgm"
-    attention = "sdpa"
+    attentions = ("sdpa",)
     native: ClassVar[Mapping[str, Native]]
     default_noise = ("t=200", "t=500", "t=800")
     paper: ClassVar[Mapping[str, Preset]] = {}

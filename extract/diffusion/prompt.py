@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from extract.diffusion.digests import digest_weights
-from extract.diffusion.family import text_files
-from extract.diffusion.folder import Component
-from extract.diffusion.loading import load_trained
+from extract.checkpoints.digests import digest_weights
+from extract.checkpoints.family import text_files
+from extract.checkpoints.folder import Component
+from extract.checkpoints.loading import load_trained
 from extract.errors import WeightsError
 from store.caches import user_cache
 from store.digest import digest_bytes, digest_text

@@ -34,7 +34,7 @@ def test_every_model_takes_what_it_says_and_refuses_the_rest(model: str) -> None
                 make_family(model, Options(**FLAGS[name]))
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if families()[name].kind == "vgm"])
+@pytest.mark.parametrize("model", [name for name in MODELS if families()[name].kind in ("vgm", "vlm")])
 def test_facts_need_no_heavy_library(model: str) -> None:
     code = (
         f"import sys; import {families()[model].__module__} as module; "
@@ -52,17 +52,23 @@ def test_facts_need_no_heavy_library(model: str) -> None:
     ("model", "options", "message"),
     [
         ("mobilenetv2", {"condition": "first"}, "is conditioned on no image"),
-        ("mobilenetv2", {"preset": "paper"}, "has standard"),
+        ("mobilenetv2", {"preset": "paper"}, "takes standard"),
         ("mobilenetv2", {"frames": 9}, "sees no windows of frames"),
         ("pixels", {"condition": "none"}, "is conditioned on no image"),
         ("svd", {"condition": "middle"}, r"takes first \| last \| none"),
-        ("svd", {"preset": "paper"}, "has standard"),
+        ("svd", {"preset": "paper"}, "takes standard"),
         ("svd", {"frames": 14}, "sees no windows of frames"),
         ("wan2.1-t2v-1.3b", {"condition": "first"}, "is conditioned on no image"),
-        ("wan2.1-t2v-1.3b", {"preset": "Paper"}, r"has standard \| paper"),
+        ("wan2.1-t2v-1.3b", {"preset": "Paper"}, r"takes standard \| paper"),
         ("wan2.1-i2v-14b", {"condition": "FIRST"}, r"takes first \| last \| none"),
         ("wan2.2-ti2v-5b", {"condition": "mid"}, r"takes none \| first \| last"),
-        ("wan2.2-ti2v-5b", {"preset": "paper"}, "has standard"),
+        ("wan2.2-ti2v-5b", {"preset": "paper"}, "takes standard"),
+        ("wan2.2-ti2v-5b", {"layout": "video"}, "has no language model"),
+        ("wan2.2-ti2v-5b", {"attention": "eager"}, "takes sdpa"),
+        ("pixels", {"attention": "sdpa"}, "has no attention"),
+        ("qwen3-vl-2b", {"layout": "film"}, r"takes images \| video"),
+        ("qwen3-vl-2b", {"attention": "xformers"}, r"takes sdpa \| flash_attention_2 \| eager"),
+        ("qwen3-vl-2b", {"condition": "first"}, "is conditioned on no image"),
     ],
 )
 def test_what_is_refused_and_why(model: str, options: dict[str, Any], message: str) -> None:
@@ -85,7 +91,7 @@ def test_the_defaults_are_the_first_of_what_is_taken(model: str) -> None:
 @pytest.mark.parametrize("model", ["mobilenetv2", "pixels", "position"])
 def test_small_models_stay_on_the_device(model: str) -> None:
     arguments = Arguments(model=model, dataset="rooms", offload="group")
-    with pytest.raises(ExtractError, match=rf"--offload group: {model} is small enough"):
+    with pytest.raises(ExtractError, match=rf"--offload group: {model} stays on the device whole"):
         run(arguments)
     assert not list(root().iterdir())  # nothing was begun
     with pytest.raises(NotImplementedError):

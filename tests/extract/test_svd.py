@@ -14,7 +14,7 @@ from diffusers import EulerDiscreteScheduler
 
 from extract.backbones.base import Options
 from extract.backbones.svd import SVD
-from extract.diffusion.family import CONFIGS
+from extract.checkpoints.family import CONFIGS
 from extract.errors import ExtractError, UnknownNameError, WeightsError
 from tests.extract.tiny_svd import FRAMES, build
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from extract.backbones._svd_backbone import SVDBackbone
 from extract.backbones.base import Options
 from extract.backbones.svd import SVD
-from extract.diffusion.loading import check_attention
+from extract.checkpoints.loading import check_attention
 from extract.errors import WeightsError
 from tests.extract.svd_features import CPU, SIZE, Grids, encode, equal, features, random_clip
 from tests.extract.tiny_svd import build

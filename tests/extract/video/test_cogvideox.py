@@ -18,7 +18,7 @@ import torch
 from extract.backbones.base import Options
 from extract.backbones.cogvideox import CogVideoX
 from extract.backbones.wan import Wan
-from extract.diffusion.family import same_facts
+from extract.checkpoints.family import same_facts
 from extract.errors import ExtractError, WeightsError
 from tests.extract.video import test_promises as promises
 from tests.extract.video.test_promises import encode, features, load, same

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from extract.diffusion import digests
-from extract.diffusion.digests import digest_weights
+from extract.checkpoints import digests
+from extract.checkpoints.digests import digest_weights
 from store.digest import digest_files
 
 LATER = 10.0

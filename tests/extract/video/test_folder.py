@@ -17,8 +17,8 @@ from transformers import UMT5EncoderModel
 
 from extract.backbones.base import Options
 from extract.backbones.wan import COMPONENTS, Wan
-from extract.diffusion.folder import Component, check_reference, read_config, weight_files
-from extract.diffusion.loading import load_trained
+from extract.checkpoints.folder import Component, check_reference, read_config, weight_files
+from extract.checkpoints.loading import load_trained
 from extract.errors import WeightsError
 from tests.extract.video.tiny import CPU, Tiny, all_tiny
 

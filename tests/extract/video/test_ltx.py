@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from extract.backbones.base import NoiseLevel, Options
+from extract.checkpoints.family import CONFIGS
 from extract.diffusion.backbone import LatentVideoBackbone
-from extract.diffusion.family import CONFIGS
 from extract.diffusion.latent_video import LatentVideoFamily
 from extract.diffusion.prompt import prompt_embedding
 from extract.errors import ExtractError, WeightsError
@@ -231,6 +231,6 @@ def test_another_kind_of_network_is_refused(
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(WeightsError, match=message):
         TINY_MODEL.family(copy).sites()
-    monkeypatch.setattr("extract.diffusion.family.download", lambda *_: copy)  # as if the hub had it
+    monkeypatch.setattr("extract.checkpoints.family.download", lambda *_: copy)  # as if the hub had it
     with pytest.raises(WeightsError, match=message):
         family().weights()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from extract.backbones.base import Options
 from extract.backbones.mochi import Mochi, in_8_bits
+from extract.checkpoints.family import CONFIGS
 from extract.diffusion.backbone import LatentVideoBackbone
-from extract.diffusion.family import CONFIGS
 from extract.diffusion.prompt import prompt_embedding
 from extract.errors import ExtractError
 from extract.registry import make_family

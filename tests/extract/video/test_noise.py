@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.backbones.base import NoiseLevel
-from extract.diffusion.family import CONFIGS
+from extract.checkpoints.family import CONFIGS
 from extract.diffusion.noise import FlowMatching, Schedule, VariancePreserving, scaled_linear
 from extract.errors import ExtractError
 

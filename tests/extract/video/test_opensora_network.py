@@ -362,7 +362,7 @@ def published() -> dict[str, tuple[int, ...]]:
 
 
 def test_names_and_shapes_are_those_of_the_release() -> None:
-    from extract.diffusion.loading import build
+    from extract.checkpoints.loading import build
 
     family: Any = make_family("opensora-2")
     part = next(part for part in family.networks if part.name == "transformer")

@@ -10,9 +10,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from extract.checkpoints.loading import build
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.diffusion.loading import build
 from extract.registry import families
 
 MODELS = sorted(name for name, family in families().items() if issubclass(family, LatentVideoFamily))

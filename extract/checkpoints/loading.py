@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,57 +14,64 @@ import transformers
 from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
 from safetensors.torch import load_file
 from torch import nn
+from transformers.utils.import_utils import is_flash_attn_2_available
 
-from extract.backbones.base import Offload
-from extract.diffusion.family import FolderFamily
-from extract.diffusion.folder import Component, tensors_in
+from extract.checkpoints.family import FolderFamily
+from extract.checkpoints.folder import Component, tensors_in
 from extract.errors import WeightsError
 
 Configs = Mapping[str, Mapping[str, Any]]
 DtypeOf = Callable[[Component], torch.dtype]
 FLOATS = ("BF16", "F16", "F32")
-ATTENTION = "sdpa"
-"""As `Family.attention` says in the recipe: torch's scaled dot-product attention."""
+SDPA, FLASH = "sdpa", "flash_attention_2"
+"""As `Family.attention` says in the recipe: torch's scaled dot-product attention, or the package flash-attn."""
 _REMEDY = "Weights and config.json belong to different models; fetch both again."
 
 
 def load_networks(family: FolderFamily, dtype: torch.dtype) -> dict[str, nn.Module]:
     """All networks that run for every clip, trained or drawn, on the CPU, each in its type."""
+    attention = family.attention or SDPA
+    check_installed(attention, dtype)
 
     def dtype_of(part: Component) -> torch.dtype:
         return family.dtype_of(part, dtype)
 
     if family.options.untrained is not None:
-        networks = draw(family.configs, family.networks, family.options.untrained, dtype_of)
+        networks = draw(family.drawn_configs(), family.networks, family.options.untrained, dtype_of, attention)
     else:
         variant, _ = family.weight_files
-        networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs)
-    check_attention(networks)
+        networks = load_trained(family.weights_root, variant, family.networks, dtype_of, family.configs, attention)
+    check_attention(networks, attention)
     return networks
 
 
 def load_trained(
-    root: Path, variant: str | None, parts: Sequence[Component], dtype_of: DtypeOf, configs: Configs | None = None
+    root: Path,
+    variant: str | None,
+    parts: Sequence[Component],
+    dtype_of: DtypeOf,
+    configs: Configs | None = None,
+    attention: str = SDPA,
 ) -> dict[str, nn.Module]:
     """Networks with the weights of a checkpoint. Raises `WeightsError` if a file does not fill its network exactly.
 
     `configs` are for networks whose weights are one file, without a folder that tells what they are.
     """
     return {
-        part.name: _load(root, variant, part, dtype_of(part))
+        part.name: _load(root, variant, part, dtype_of(part), attention)
         if part.file is None
         else _fill(root / part.file, part, (configs or {})[part.name], dtype_of(part))
         for part in parts
     }
 
 
-def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype) -> nn.Module:
+def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype, attention: str) -> nn.Module:
     options: dict[str, Any] = {"variant": variant, "use_safetensors": True, "local_files_only": True}
     if part.library == "diffusers":
         options |= {"dtype": dtype}
     else:
         # Text encoders have no other attention than the plain one in all versions of the library.
-        options |= {"dtype": dtype, "attn_implementation": "eager" if part.role == "text" else ATTENTION}
+        options |= {"dtype": dtype, "attn_implementation": "eager" if part.role == "text" else attention}
     if part.pickled:
         options |= {"use_safetensors": None}  # where there are none, `torch.load` with `weights_only`
     try:
@@ -115,23 +121,25 @@ def check_tensors(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) 
         )
 
 
-def draw(configs: Configs, parts: Sequence[Component], seed: int, dtype_of: DtypeOf) -> dict[str, nn.Module]:
+def draw(
+    configs: Configs, parts: Sequence[Component], seed: int, dtype_of: DtypeOf, attention: str = SDPA
+) -> dict[str, nn.Module]:
     """Networks with their libraries' random initialisation, drawn on the CPU in float32 from `seed`, part by part."""
     networks = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in parts:
-            networks[part.name] = cast(build(part, configs[part.name]), dtype_of(part))
+            networks[part.name] = cast(build(part, configs[part.name], attention), dtype_of(part))
     return networks
 
 
-def build(part: Component, config: Mapping[str, Any]) -> nn.Module:
+def build(part: Component, config: Mapping[str, Any], attention: str = SDPA) -> nn.Module:
     """A network without its weights: as its library initialises it."""
     network = network_class(part)
     if part.library == "diffusers":
         built: nn.Module = network.from_config(dict(config))
         return built
-    facts = network.config_class.from_dict({**config, "attn_implementation": ATTENTION})
+    facts = network.config_class.from_dict({**config, "attn_implementation": attention})
     made: nn.Module = network(facts)
     return made
 
@@ -156,64 +164,29 @@ def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-def check_attention(networks: Mapping[str, Any]) -> None:
-    """Raise `WeightsError` unless every attention layer uses the backend that the recipe names."""
-    used = {
-        type(module.processor).__name__
-        for network in networks.values()
-        for module in network.modules()
-        if hasattr(module, "processor")
-    }
-    old = sorted(name for name in used if name == "AttnProcessor")
-    plain = sorted(
-        found
-        for network in networks.values()
-        if (found := getattr(network.config, "_attn_implementation", ATTENTION)) not in (ATTENTION, None)
-    )
-    chosen = [] if DIFFUSERS_ATTN_BACKEND == "native" else [f"DIFFUSERS_ATTN_BACKEND={DIFFUSERS_ATTN_BACKEND}"]
-    if old or plain or chosen:
+def check_installed(attention: str, dtype: torch.dtype) -> None:
+    """Raise `WeightsError` unless attention can be computed so here, in this type."""
+    if attention != FLASH:
+        return
+    if not is_flash_attn_2_available():
         raise WeightsError(
-            f"attention runs as {', '.join([*old, *plain, *chosen])}, but the recipe says {ATTENTION}. Unset "
-            "DIFFUSERS_ATTN_BACKEND, and use a version of the libraries that has scaled dot-product attention."
+            f"--attention {FLASH}: the package flash-attn is not installed, or there is no CUDA device for it. "
+            f"Install it (pip install flash-attn --no-build-isolation), or use --attention {SDPA}."
         )
+    if dtype == torch.float32:
+        raise WeightsError(f"--attention {FLASH}: computes in 16 bits only. Add --dtype bfloat16 (or float16).")
 
 
-class Residence:
-    """Where networks live: on the device, or in main memory with visits to the device.
-
-    Args:
-        networks: all networks of a backbone, on the CPU.
-        denoiser: the one that is too large, and is moved block by block while it runs.
-        device: that computes.
-        offload: `none`, `group` (a block at a time) or `sequential` (a layer at a time).
-    """
-
-    def __init__(self, networks: nn.ModuleDict, denoiser: str, device: torch.device, offload: Offload) -> None:
-        self._networks, self._device, self._resident = networks, device, offload == "none"
-        if self._resident:
-            if any(each.device != device for each in networks.parameters()):
-                networks.to(device)
-            return
-        large: Any = networks[denoiser]
-        large.enable_group_offload(
-            onload_device=device,
-            offload_device=torch.device("cpu"),
-            # One forward takes seconds, and moving its weights a second: streams would buy little, and lose their way
-            # when a forward stops early.
-            offload_type="block_level" if offload == "group" else "leaf_level",
-            num_blocks_per_group=1 if offload == "group" else None,
+def check_attention(networks: Mapping[str, nn.Module], attention: str = SDPA) -> None:
+    """Raise `WeightsError` unless every attention layer uses the backend that the recipe names."""
+    modules = [module for network in networks.values() for module in network.modules()]
+    used = {type(module.processor).__name__ for module in modules if hasattr(module, "processor")}
+    old = sorted(name for name in used if name == "AttnProcessor")
+    chosen = {str(getattr(getattr(module, "config", None), "_attn_implementation", None)) for module in modules}
+    other = sorted(chosen - {attention, "None"})
+    forced = [] if DIFFUSERS_ATTN_BACKEND == "native" else [f"DIFFUSERS_ATTN_BACKEND={DIFFUSERS_ATTN_BACKEND}"]
+    if old or other or forced:
+        raise WeightsError(
+            f"attention runs as {', '.join([*old, *other, *forced])}, but the recipe says {attention}. Unset "
+            f"DIFFUSERS_ATTN_BACKEND, and use a version of the libraries that has {attention} for this network."
         )
-
-    @contextmanager
-    def visit(self, *names: str) -> Iterator[None]:
-        """Bring networks to the device for the body of the `with`."""
-        if self._resident:
-            yield
-            return
-        try:
-            for name in names:
-                self._networks[name].to(self._device)
-            yield
-        finally:
-            for name in names:
-                self._networks[name].to("cpu")

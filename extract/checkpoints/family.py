@@ -1,4 +1,4 @@
-"""Families whose checkpoints are folders of diffusers: facts from configurations, and the identity of the weights."""
+"""Families whose checkpoints are folders: facts from configurations, and the identity of the weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import WEIGHTS_AND_SIZE, Family, Weights, checkpoint_dir
-from extract.diffusion.digests import digest_weights
-from extract.diffusion.folder import Component, check_pipeline, check_reference, download, read_config, weight_files
+from extract.checkpoints.digests import digest_weights
+from extract.checkpoints.folder import Component, check_pipeline, check_reference, download, read_config, weight_files
 from extract.errors import ExtractError, WeightsError
 from store.digest import digest_text
 
@@ -105,7 +105,7 @@ class FolderFamily(Family):
 
     def _check_model(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
         """Refuse the folder of another model of the family; say how a folder differs from what is published."""
-        found = {part.name: facts_of(configs[part.name]) for part in self.networks}
+        found = {part.name: self.facts(part, configs[part.name]) for part in self.networks}
         for other in sorted({*self.models} - {self.model}):
             if (self.published_configs / other).is_dir() and self._published(other) == found:
                 raise WeightsError(
@@ -127,7 +127,11 @@ class FolderFamily(Family):
     def _published(self, model: str) -> dict[str, dict[str, Any]]:
         """Facts of the networks of a model, as published."""
         facts = type(self)(model)
-        return {part.name: facts_of(facts.configs[part.name]) for part in facts.networks}
+        return {part.name: self.facts(part, facts.configs[part.name]) for part in facts.networks}
+
+    def facts(self, part: Component, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What a configuration says of a network, to be compared with that of another checkpoint."""
+        return facts_of(config)
 
     def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
         """Raise `WeightsError` if the configurations describe a network that this family cannot run."""
@@ -155,10 +159,14 @@ class FolderFamily(Family):
         """The type of a component's weights for a computation in `dtype`."""
         return dtype
 
+    def drawn_configs(self) -> Mapping[str, Mapping[str, Any]]:
+        """Configurations of networks that are drawn at random."""
+        return self.configs
+
     def weights(self) -> Weights:
         """Identity of the weights. For `untrained`, the digest is of seed and configuration."""
-        facts = {part: facts_of(config) for part, config in self.configs.items()}
         if self.options.untrained is not None:
+            facts = {part: facts_of(config) for part, config in self.drawn_configs().items()}
             drawn = json.dumps([self.options.untrained, facts], sort_keys=True)
             return Weights(f"{self.model} untrained", None, digest_text(drawn))
         if self.options.revision is not None and checkpoint_dir(self.options) is not None:
@@ -166,11 +174,16 @@ class FolderFamily(Family):
                 f"--revision {self.options.revision}: --checkpoint is a folder, which has no revisions. Leave it out."
             )
         root = self.weights_root
+        facts = {part: facts_of(config) for part, config in self.loaded_configs(root).items()}
         files = [*self.weight_files[1], *text_files(root, self.parts)]
         digest = digest_text(json.dumps([digest_weights(root, files), facts], sort_keys=True))
         if checkpoint_dir(self.options) is not None:
             return Weights("local", None, digest)  # where it lies cannot change a number
         return Weights(self._hub_id, root.name, digest)  # a snapshot folder is named by its commit
+
+    def loaded_configs(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
+        """Configurations of the networks that are loaded from `root`."""
+        return self.configs
 
     @cached_property
     def weight_files(self) -> tuple[str | None, list[Path]]:
@@ -197,15 +210,23 @@ class FolderFamily(Family):
             self.check_weights(local)
             return local
         root = self.fetch()
+        self.check_fetched(root, expected)
+        self.check_weights(root)
+        return root
+
+    def check_fetched(self, root: Path, expected: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise `WeightsError` unless a folder of the hub is described by the published configurations."""
         for part in self.parts:
             name = part.config_file
             if name is not None and part.file is None and not same_facts(read_config(root, name), expected[part.name]):
-                raise WeightsError(
-                    f"checkpoint {self._hub_id}: {name} differs from that of {self.published.id}, so sites and sizes "
-                    f"would be wrong. Pass its folder, so that its own configuration is read: --checkpoint {root}"
-                )
-        self.check_weights(root)
-        return root
+                raise self.differs(name, root)
+
+    def differs(self, name: str, root: Path) -> WeightsError:
+        """The error for a folder of the hub that the published configuration `name` does not describe."""
+        return WeightsError(
+            f"checkpoint {self._hub_id}: {name} differs from that of {self.published.id}, so sites and sizes "
+            f"would be wrong. Pass its folder, so that its own configuration is read: --checkpoint {root}"
+        )
 
     def fetch(self) -> Path:
         """A folder with the published checkpoint, from the hub; it is named by its commit."""
@@ -242,9 +263,9 @@ def names_of(parts: Iterable[Component]) -> list[str]:
     names: list[str] = []
     for part in parts:
         if part.role == "tokenizer":
-            names += [f"{part.place}/{pattern}" for pattern in part.files]
+            names += [part.at(pattern) for pattern in part.files]
         elif part.role == "text":
-            names.append(f"{part.place}/{part.config}")
+            names.append(part.at(part.config))
         elif part.config_file is not None and part.file is None:
             names.append(part.config_file)
     return names

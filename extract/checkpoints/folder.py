@@ -1,4 +1,4 @@
-"""A checkpoint in the folder layout of diffusers: what it is made of, where it is, and whether it is whole."""
+"""A checkpoint in the layout of diffusers or transformers: what it is made of, where it is, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from extract.errors import WeightsError
 HALF = "fp16"
 INDEX = ".safetensors.index.json"
 PICKLED = "pytorch_model.bin"
-LAYOUT = "Give the folder that holds model_index.json and one folder per component, as diffusers saves it."
+LAYOUT = "Give the folder of a checkpoint, with all files that its library saves: configurations and weights."
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Component:
         role: a `network` is hooked and run for every clip; `text` is what embeds the prompt, once, and has whatever
             configuration is found; `facts` have no weights, only a configuration; files of a `tokenizer` are part of
             the text encoder's identity.
-        folder: below the checkpoint's, if not `name`.
+        folder: below the checkpoint's, if not `name`; empty for what lies in the checkpoint's own folder.
         file: of the weights, for a network that is published as one file and no folder. Its tensors must be the
             network's; its configuration is the published one, unless the checkpoint has one in `folder`.
         pickled: the weights may be a `pytorch_model.bin`, which is read without running what it holds.
@@ -57,12 +57,16 @@ class Component:
     @property
     def place(self) -> str:
         """Its folder."""
-        return self.folder or self.name
+        return self.name if self.folder is None else self.folder
+
+    def at(self, name: str) -> str:
+        """Path of one of its files, from the checkpoint's folder."""
+        return f"{self.place}/{name}" if self.place else name
 
     @property
     def config_file(self) -> str | None:
         """Where its configuration is, for one that has a known one."""
-        return f"{self.place}/{self.config}" if self.role in ("network", "facts") else None
+        return self.at(self.config) if self.role in ("network", "facts") else None
 
 
 def read_config(root: Path, name: str) -> dict[str, Any]:
@@ -149,27 +153,28 @@ def _safetensors(root: Path, component: Component, variant: str | None) -> list[
         return [root / component.file]
     suffix = "" if variant is None else f".{variant}"
     index = f"{component.stem}{INDEX.removesuffix('.json')}{suffix}.json"
-    return _shards(root, component.place, f"{component.stem}{suffix}.safetensors", index)
+    return _shards(root, component, f"{component.stem}{suffix}.safetensors", index)
 
 
 def _pickled(root: Path, component: Component) -> list[Path]:
-    return _shards(root, component.place, PICKLED, f"{PICKLED}.index.json")
+    return _shards(root, component, PICKLED, f"{PICKLED}.index.json")
 
 
-def _shards(root: Path, folder: str, whole: str, index: str) -> list[Path]:
-    """The file `folder/whole`, or what `folder/index` lists. Raises `WeightsError` if both are there."""
-    if not (root / folder / index).is_file():
-        return [root / folder / whole]
-    if (root / folder / whole).is_file():
+def _shards(root: Path, part: Component, whole: str, index: str) -> list[Path]:
+    """The component's file `whole`, or what its file `index` lists. Raises `WeightsError` if both are there."""
+    whole, index = part.at(whole), part.at(index)
+    if not (root / index).is_file():
+        return [root / whole]
+    if (root / whole).is_file():
         raise WeightsError(
-            f"checkpoint {root}: {folder}/ has {whole}, and shards that {index} lists. Which are meant is not known, "
+            f"checkpoint {root}: has {whole}, and shards that {index} lists. Which are meant is not known, "
             "and libraries differ. Remove the one or the other."
         )
-    shards = read_config(root, f"{folder}/{index}").get("weight_map")
+    shards = read_config(root, index).get("weight_map")
     suffix = Path(whole).suffix
     if not isinstance(shards, dict) or not shards or not all(_is_name(name, suffix) for name in shards.values()):
-        raise WeightsError(f"checkpoint {root}: {folder}/{index} lists no shards. Fetch it again.")
-    return [root / folder / name for name in sorted(set(shards.values()))]
+        raise WeightsError(f"checkpoint {root}: {index} lists no shards. Fetch it again.")
+    return [root / part.at(name) for name in sorted(set(shards.values()))]
 
 
 def _is_name(name: object, suffix: str) -> bool:
@@ -225,9 +230,9 @@ def download(repository: str, revision: str | None, names: Sequence[str], compon
     """
     from huggingface_hub import snapshot_download
 
-    indices = [f"{part.place}/{part.stem}{INDEX}" for part in components if part.file is None]
-    indices += [f"{part.place}/{PICKLED}.index.json" for part in components if part.pickled]
-    patterns = [part.file or f"{part.place}/{part.stem}*" for part in components]
+    indices = [part.at(f"{part.stem}{INDEX}") for part in components if part.file is None]
+    indices += [part.at(f"{PICKLED}.index.json") for part in components if part.pickled]
+    patterns = [part.file or part.at(f"{part.stem}*") for part in components]
     try:
         root = Path(snapshot_download(repository, revision=revision, allow_patterns=[*names, *indices]))
         wanted = [file.relative_to(root).as_posix() for part in components for file in _safetensors(root, part, None)]

@@ -1,0 +1,98 @@
+"""Families whose checkpoints are one model of transformers: one folder, whose `config.json` says what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from extract.backbones.base import checkpoint_dir
+from extract.checkpoints.family import FolderFamily
+from extract.checkpoints.folder import Component, read_config
+from extract.errors import WeightsError
+
+MODEL = "model"
+HISTORY = {"architectures", "dtype", "torch_dtype", "transformers_version", "model_type"}
+"""Entries of a configuration that tell where it comes from, at any depth."""
+
+
+class ModelFamily(FolderFamily):
+    """A family of checkpoints as transformers saves them.
+
+    Such a file may leave out what is the default of its class. A published configuration is taken as it is, so that
+    facts need no library; it holds every fact that the family reads. A local one is completed by its class.
+    """
+
+    network: ClassVar[str]
+    """Class of transformers that fits the weight file."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Entries that every `config.json` of the family has."""
+    tokenizer_files: ClassVar[tuple[str, ...]] = ()
+    """Files that decide on tokens, as patterns; none for a network that sees no text."""
+    attentions = ("sdpa", "flash_attention_2", "eager")
+
+    @property
+    def parts(self) -> Sequence[Component]:
+        """The model, and the tokenizer beside it."""
+        model = Component(MODEL, self.network, "transformers", needs=("model_type", *self.needs), folder="")
+        if not self.tokenizer_files or self.options.untrained is not None:
+            return (model,)
+        return (model, Component("tokenizer", role="tokenizer", folder="", files=self.tokenizer_files))
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """`config.json`: of a local checkpoint with the defaults of its class, else as published."""
+        raw = self.configs[MODEL]
+        return raw if checkpoint_dir(self.options) is None else self._completed(raw, self._configs_root)
+
+    def check_configs(self, configs: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+        """The model must be of the type that is published under this name."""
+        usual = read_config(self.published_configs / self.model, "config.json")["model_type"]
+        if (got := configs[MODEL]["model_type"]) != usual:
+            raise WeightsError(
+                f"checkpoint {root}: config.json is of a {got!r}, but {self.model} is a {usual!r}. "
+                "Give the folder of the right checkpoint, or the model name that fits this one."
+            )
+
+    def facts(self, part: Component, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Completed by the class, without history: files of different versions of transformers compare."""
+        completed = self._completed(config, self._configs_root)
+        return {key: value for key, value in _without_history(completed).items() if not key.startswith("_")}
+
+    def check_fetched(self, root: Path, expected: Mapping[str, Mapping[str, Any]]) -> None:
+        """What was planned from the published configuration must be what the fetched one says."""
+        there = type(self)(self.model, replace(self.options, checkpoint=str(root), revision=None))
+        for of in (self, there):
+            _ = of.config
+        if (
+            list(there.sites()) != list(self.sites())
+            or there.preprocessing() != self.preprocessing()
+            or there.settings() != self.settings()
+        ):
+            raise self.differs("config.json", root)
+
+    def loaded_configs(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
+        """As the folder has it, so that a copy of a hub's folder has the hub's digest."""
+        return {MODEL: read_config(root, "config.json")}
+
+    def _completed(self, config: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
+        import transformers
+
+        known = getattr(transformers, self.network).config_class
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(known.from_dict(dict(config)).to_dict(), default=str))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise WeightsError(
+                f"checkpoint {root}: config.json is none that {known.__name__} of transformers can read "
+                f"({type(error).__name__}: {error}). Fetch the file again."
+            ) from error
+        return plain
+
+
+def _without_history(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_history(each) for key, each in value.items() if key not in HISTORY}
+    return value

@@ -1,0 +1,1 @@
+"""What image and video encoders share: tokens of a transformer as grids, and what stands for the whole image."""

@@ -206,9 +206,17 @@ def extract_features(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
+def models(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/backbones.md.")] = False,
+) -> None:
     """All models: kind, checkpoint, parameters, licence."""
-    list_models(as_json)
+    if markdown:
+        from extract.catalogue import markdown as tables
+
+        print(tables(), end="")
+    else:
+        list_models(as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +59,7 @@ class ModelFamily(FolderFamily):
 
     def facts(self, part: Component, config: Mapping[str, Any]) -> dict[str, Any]:
         """Completed by the class, without history: files of different versions of transformers compare."""
-        completed = self._completed(config, self._configs_root)
-        return {key: value for key, value in _without_history(completed).items() if not key.startswith("_")}
+        return dict(_flat(self._completed(config, self._configs_root)))
 
     def check_fetched(self, root: Path, expected: Mapping[str, Mapping[str, Any]]) -> None:
         """What was planned from the published configuration must be what the fetched one says."""
@@ -84,15 +83,18 @@ class ModelFamily(FolderFamily):
         known = getattr(transformers, self.network).config_class
         try:
             plain: dict[str, Any] = json.loads(json.dumps(known.from_dict(dict(config)).to_dict(), default=str))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except Exception as error:  # what the library raises at a wrong value depends on the value
             raise WeightsError(
                 f"checkpoint {root}: config.json is none that {known.__name__} of transformers can read "
-                f"({type(error).__name__}: {error}). Fetch the file again."
+                f"({type(error).__name__}: {' '.join(str(error).split())}). Fetch the file again."
             ) from error
         return plain
 
 
-def _without_history(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_history(each) for key, each in value.items() if key not in HISTORY}
-    return value
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Entries at any depth by dotted names, without history."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key not in HISTORY and not key.startswith("_"):
+            yield f"{prefix}{key}", value

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from extract.backbones.base import Family
 from extract.errors import ExtractError, UnknownNameError
-from extract.registry import families, make_family
+from extract.registry import make_family
 from store import FeatureStore, resolve
 from tests.extract.tiny_rooms import write_rooms
 
@@ -100,10 +99,18 @@ def test_names_outside_the_project(module: str, tmp_path: Path) -> None:
         make_family("two:Two:c")
 
 
-def test_the_table_names_every_video_model() -> None:
-    table = DOCUMENT.split("## Add a family")[0]
-    named = set(re.findall(r"`([a-z0-9.-]+)`", table))
-    for model, family in families().items():
-        if family.kind == "vgm":
-            assert model in named or any(model.endswith(name) for name in named if name.startswith("-")), model
-    assert issubclass(type(make_family("wan2.1-t2v-14b")), Family)
+def test_the_tables_are_what_the_families_state() -> None:
+    from extract.catalogue import markdown
+
+    _, _, rest = DOCUMENT.partition("<!-- python -m extract models --markdown -->\n")
+    tables, found, _ = rest.partition("<!-- end -->")
+    assert found
+    assert tables == markdown(), "run `python -m extract models --markdown`, and put what it prints between the markers"
+
+
+def test_names_that_differ_in_numbers_are_shown_as_one() -> None:
+    from extract.catalogue import collapsed
+
+    assert collapsed(["a.0", "a.1", "b", "a.2", "c.1.d.0", "c.2.d.0"]) == ["a.0…2", "b", "c.*.d.*"]
+    assert collapsed(["a.0", "a.2"]) == ["a.*"]
+    assert collapsed(["a.7"]) == ["a.7"]

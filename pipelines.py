@@ -59,6 +59,8 @@ class ProbeStep(_Strict):
     epochs: int | None = Field(default=None, ge=1)
     learning_rates: tuple[float, ...] = ()
     seed: int = 0
+    shuffled: bool = False
+    """Whether all stores are probed a second time, with shuffled labels."""
 
 
 class Pipeline(_Strict):
@@ -149,8 +151,9 @@ def commands(pipeline: Pipeline) -> Iterator[list[str]]:
     """The pipeline as command lines: one per extraction, one per store of probes, one report."""
     for step in pipeline.extract:
         yield ["python", "-m", "extract", *_flags(step, pipeline.dataset)]
-    for step in pipeline.extract:
-        yield ["python", "-m", "probes.train", *_probe_flags(step, pipeline)]
+    for shuffled in _label_orders(pipeline):
+        for step in pipeline.extract:
+            yield ["python", "-m", "probes.train", *_probe_flags(step, pipeline), *["--shuffle-labels"] * shuffled]
     yield ["python", "-m", "evaluate", "--runs", *_runs(pipeline), "--out", pipeline.report]
 
 
@@ -200,8 +203,16 @@ def _probe_flags(step: ExtractStep, pipeline: Pipeline) -> list[str]:
     return [*flags, "--update"]  # a pipeline that was changed replaces its own runs
 
 
+def _label_orders(pipeline: Pipeline) -> tuple[bool, ...]:
+    return (False, True) if pipeline.probes.shuffled else (False,)
+
+
 def _runs(pipeline: Pipeline) -> list[str]:
-    return [f"runs/{step.store}-{pipeline.dataset.name}" for step in pipeline.extract]
+    return [
+        f"runs/{step.store}-{pipeline.dataset.name}{'-shuffled' * shuffled}"
+        for shuffled in _label_orders(pipeline)
+        for step in pipeline.extract
+    ]
 
 
 def _problem(path: Path, tree: yaml.Node | None, error: Mapping[str, Any]) -> str:

@@ -48,6 +48,8 @@ class RunInfo(BaseModel):
     """Bare name of the backbone; an untrained twin has the same one and `untrained` set."""
     kind: Kind
     untrained: bool
+    shuffled: bool = False
+    """Whether every training clip had the targets of another one."""
     dataset: str
     features_fingerprint: str
     targets_fingerprint: str

@@ -56,8 +56,8 @@ class ModelResult:
 
     @property
     def is_control(self) -> bool:
-        """Whether this is there for comparison only: an untrained backbone, raw pixels, position."""
-        return self.info.untrained or self.info.kind == "control"
+        """Whether this is there for comparison only: an untrained backbone, shuffled labels, raw pixels, position."""
+        return self.info.untrained or self.info.shuffled or self.info.kind == "control"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Axis:
         """Return the same backbone untrained, if it was probed and `model` is not that itself."""
         if model.is_control:
             return None
-        return next((m for m in self.models if m.info.untrained and m.info.model == model.info.model), None)
+        twins = (m for m in self.models if m.info.untrained and not m.info.shuffled)
+        return next((m for m in twins if m.info.model == model.info.model), None)
 
     def control(self, model: ModelResult) -> ModelResult | None:
         """Return what `model` is to be compared with: its twin, else the best other control."""
@@ -260,10 +261,15 @@ def _select(tap: TapResult, scenes: Iterable[str]) -> dict[str, NDArray[np.gener
     return {name: array[rows] for name, array in tap.statistics.items()}
 
 
+def _called(run: Run) -> str:
+    said = ["untrained"] * run.info.untrained + ["shuffled labels"] * run.info.shuffled
+    return f"{run.info.model} ({', '.join(said)})" if said else run.info.model
+
+
 def _labels(runs: Sequence[Run]) -> dict[Path, str]:
     """Return how each run is called: by its model, where that is taken by its name too, and else by its path."""
     labels: dict[Path, str] = {}
-    models = {run.path: f"{run.info.model} (untrained)" if run.info.untrained else run.info.model for run in runs}
+    models = {run.path: _called(run) for run in runs}
     named = {run.path: f"{models[run.path]} [{run.info.name}]" for run in runs}
     placed = {run.path: f"{models[run.path]} [{run.path}]" for run in runs}
     for names in (models, named, placed):

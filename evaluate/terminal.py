@@ -48,9 +48,9 @@ def _table(dataset: str, axes: Sequence[Axis]) -> Table:
     return table
 
 
-def _place(model: ModelResult) -> tuple[bool, str, bool]:
-    """Return a key that sorts an untrained twin right below its model, and other controls last."""
-    return (model.info.kind == "control", model.info.model, model.info.untrained)
+def _place(model: ModelResult) -> tuple[bool, str, bool, bool]:
+    """Return a key that sorts a model's own controls right below it, and other controls last."""
+    return (model.info.kind == "control", model.info.model, model.info.untrained, model.info.shuffled)
 
 
 def _cell(axis: Axis, model: ModelResult | None, name: str) -> Text:

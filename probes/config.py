@@ -24,6 +24,7 @@ class TrainConfig(BaseModel):
         pixels: pixels per clip and sample at which losses of dense tasks are taken.
         seed: of initial weights, views and pixels.
         limit: at most this many clips of each split; for trying things out.
+        shuffle_labels: control: every training clip has the targets of another one. Val and test keep their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +40,7 @@ class TrainConfig(BaseModel):
     pixels: Annotated[int, Field(ge=8)] = 512
     seed: int = 0
     limit: Annotated[int, Field(ge=1)] | None = None
+    shuffle_labels: bool = False
 
 
 class TapSpec(BaseModel):

@@ -86,10 +86,12 @@ class TargetPools:
         inputs: the stores.
         tasks: what is trained; nothing else is read.
         seed: of the choice of pixels that are kept.
+        shuffled: whether every clip is given the pool of another clip.
     """
 
-    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int) -> None:
+    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int, *, shuffled: bool = False) -> None:
         self._inputs, self._seed = inputs, seed
+        self._sources = derangement(inputs.rows[TRAIN], seed) if shuffled else {}
         self._fields = frozenset().union(*(task.fields for task in tasks.values()))
         self._pools: dict[int, PixelPool] = {}
 
@@ -102,13 +104,25 @@ class TargetPools:
                 advance()
 
     def __getitem__(self, row: int) -> PixelPool:
-        """The pool of one clip."""
+        """The pool of one clip, or of the clip whose targets it is given."""
+        row = self._sources.get(row, row)
         if row not in self._pools:
             self._pools[row] = self._read(row)
         return self._pools[row]
 
     def _read(self, row: int) -> PixelPool:
         return PixelPool(self._inputs.labels(row), self._fields, self._seed, self._inputs.clip(row).id)
+
+
+def derangement(rows: Sequence[int], seed: int) -> dict[int, int]:
+    """Row -> another row, all of them once, at random: one cycle through all rows. Raises `SplitError` for a lone row.
+
+    A cycle has no fixed point, so that no clip keeps its own targets.
+    """
+    if len(rows) < 2:
+        raise SplitError(f"--shuffle-labels: {len(rows)} training clip, and no other to take targets from. Use more.")
+    order = [rows[index] for index in generator(seed, "labels").permutation(len(rows))]
+    return dict(zip(order, [*order[1:], order[0]], strict=True))
 
 
 class TrainingStream:
@@ -125,7 +139,7 @@ class TrainingStream:
 
     def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], config: TrainConfig, *, pin: bool = False) -> None:
         self._inputs, self._tasks, self._config, self._pin = inputs, tasks, config, pin
-        self.pools = TargetPools(inputs, tasks, config.seed)
+        self.pools = TargetPools(inputs, tasks, config.seed, shuffled=config.shuffle_labels)
         self._batches = schedule(inputs.rows[TRAIN], config)
 
     def __len__(self) -> int:
@@ -173,7 +187,7 @@ class TrainingStream:
         drawn = [
             self._tasks[task].sample(
                 self.pools[sample.row],
-                views,
+                views % len(self.pools[sample.row]),  # the clip whose targets these are may be shorter
                 max(1, config.pixels // config.views),
                 generator(config.seed, "pixels", task, sample.epoch, sample.row),
             )

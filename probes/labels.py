@@ -122,6 +122,10 @@ class PixelPool:
         for name in sorted(fields - set(images)):
             self._values[name] = getattr(labels, name)
 
+    def __len__(self) -> int:
+        """Number of bank frames."""
+        return len(next(iter(self._values.values())))
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Values of one field: (frame, pixel) for image fields, otherwise as in `ClipLabels`."""
         return self._values[name]

@@ -62,9 +62,9 @@ class Plan:
         }
 
 
-def default_out(features: str) -> Path:
+def default_out(features: str, *, shuffled: bool = False) -> Path:
     """`runs/svd-scannet` for the store `svd/scannet`: flat, so that `runs/*` finds every run."""
-    return Path("runs") / features.replace("/", "-")
+    return Path("runs") / (features.replace("/", "-") + "-shuffled" * shuffled)
 
 
 def existing_run(plan: Plan) -> tuple[RunInfo, dict[str, tuple[Any, Any]]] | None:
@@ -195,6 +195,7 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
         model=features.backbone.model,
         kind=features.backbone.kind,
         untrained=features.backbone.untrained is not None,
+        shuffled=plan.config.shuffle_labels,
         dataset=features.dataset.name,
         features_fingerprint=plan.inputs.features.fingerprint,
         targets_fingerprint=plan.inputs.targets.fingerprint,

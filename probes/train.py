@@ -43,6 +43,10 @@ def train(
     pixels: Annotated[int, typer.Option(min=8, help="Pixels per clip and step in dense tasks.")] = 512,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many clips of each split.")] = None,
+    shuffle_labels: Annotated[
+        bool,
+        typer.Option("--shuffle-labels", help="Control: train every clip on another clip's targets."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Redo the run, and replace whatever run is there.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Replace a run that is not up to date.")] = False,
@@ -68,9 +72,11 @@ def train(
         pixels=pixels,
         seed=seed,
         limit=limit,
+        shuffle_labels=shuffle_labels,
     )
     inputs = align(feature_store, target_store, config.taps, tasks, views, limit)
-    plan = Plan(inputs, config, chosen, out or default_out(feature_store.name), _protocols(tasks, inputs.space))
+    place = out or default_out(feature_store.name, shuffled=shuffle_labels)
+    plan = Plan(inputs, config, chosen, place, _protocols(tasks, inputs.space))
     if (found := existing_run(plan)) is not None and not force:
         info, changed = found
         if not changed:

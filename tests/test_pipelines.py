@@ -46,6 +46,15 @@ def test_show_prints_commands_that_can_be_run_by_hand() -> None:
     assert shlex.split(lines[-1])[:4] == ["python", "-m", "evaluate", "--runs"]
 
 
+def test_probes_with_shuffled_labels_are_further_runs() -> None:
+    plain = pipelines.choose(pipelines.load(pipelines.FILE), "demo")
+    probes = plain.probes.model_copy(update={"shuffled": True})
+    lines = [shlex.join(each) for each in pipelines.commands(plain.model_copy(update={"probes": probes}))]
+    assert sum("--shuffle-labels" in line for line in lines) == sum("probes.train" in line for line in lines) / 2 == 6
+    assert "runs/pixels-rooms runs/" in lines[-1]
+    assert "runs/pixels-rooms-shuffled" in lines[-1]
+
+
 GOOD = """\
 mine:
   about: a test

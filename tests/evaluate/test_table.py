@@ -89,6 +89,16 @@ def test_the_twin_is_found_and_the_difference_is_paired(net: Run, twin: Run):
     assert "not clear of zero" in headline(axis)
 
 
+def test_shuffled_labels_are_a_control_but_no_twin(net: Run, tmp_path: Path):
+    info = run_info("net-shuffled", tasks=("points",), taps=("blocks.0",), shuffled=True)
+    axis = _axis(_write(tmp_path, info, {"blocks.0": ([2.0], [2.0, 2.1, 2.2])}), net)
+    model, control = axis.models
+    assert (model.label, control.label) == ("net-a", "net-a (shuffled labels)")
+    assert control.is_control
+    assert axis.leader is model
+    assert axis.twin(model) is None
+
+
 def test_without_a_twin_the_best_control_stands_in_and_the_notes_say_so(net: Run, tmp_path: Path):
     info = run_info("pixels", model="pixels", kind="control", tasks=("points",), taps=("pixels",))
     pixels = _write(tmp_path, info, {"pixels": ([0.9], [0.9, 0.9, 0.8])})

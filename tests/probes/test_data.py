@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.config import TrainConfig
-from probes.data import Sample, TrainingStream, choose_frames, prefetch, schedule, windows
+from probes.data import Sample, TrainingStream, choose_frames, derangement, prefetch, schedule, windows
 from probes.errors import NonFiniteError, SplitError
 from probes.features import read_features
-from probes.inputs import Inputs, align, open_inputs
+from probes.inputs import TRAIN, Inputs, align, open_inputs
 from probes.tasks import TASKS, get_task
 
 CONFIG = TrainConfig(tasks=("depth",), taps=("blocks.1@t500",), views=3)
@@ -55,6 +55,31 @@ def test_every_epoch_shows_every_clip_once_and_batches_are_full() -> None:
         assert sorted(sample.row for sample in flat if sample.epoch == epoch) == [3, 5, 8, 9, 11]
     orders = [[sample.row for sample in flat if sample.epoch == epoch] for epoch in range(4)]
     assert len({tuple(order) for order in orders}) > 1
+
+
+@given(st.lists(st.integers(0, 99), min_size=2, unique=True), st.integers(0, 5))
+def test_shuffled_labels_are_all_used_and_no_clip_keeps_its_own(rows: list[int], seed: int) -> None:
+    sources = derangement(rows, seed)
+    assert sorted(sources) == sorted(sources.values()) == sorted(rows)
+    assert all(row != source for row, source in sources.items())
+    assert sources == derangement(rows, seed)
+
+
+def test_a_lone_clip_has_no_other_to_take_labels_from() -> None:
+    with pytest.raises(SplitError, match="--shuffle-labels: 1 training clip, and no other"):
+        derangement([4], 0)
+
+
+def test_shuffled_labels_leave_features_alone(inputs: Inputs) -> None:
+    plain, shuffled = (stream(inputs, CONFIG.model_copy(update={"shuffle_labels": on})) for on in (False, True))
+    samples = [Sample(row, 0) for row in inputs.rows[TRAIN][:2]]
+    a, b = plain.batch(samples), shuffled.batch(samples)
+    assert torch.equal(a.features["blocks.1@t500"], b.features["blocks.1@t500"])
+    assert any(not torch.equal(a.targets["depth"][name], each) for name, each in b.targets["depth"].items())
+    sources = derangement(inputs.rows[TRAIN], CONFIG.seed)
+    for sample in samples:
+        theirs = plain.pools[sources[sample.row]]["depth"]
+        assert np.array_equal(shuffled.pools[sample.row]["depth"], theirs)
 
 
 def test_one_clip_is_enough_for_a_batch() -> None:

@@ -78,6 +78,19 @@ def test_features_that_tell_are_found_and_mute_ones_are_not(finished: Path, task
     assert sign * primary(found, MUTE, task, "test") < sign * bad
 
 
+def test_with_shuffled_labels_nothing_is_found(world: Path, tmp_path: Path) -> None:
+    asked = ["--taps", TELLING, "--task", "segmentation,depth"]
+    run("--epochs", "60", "--learning-rate", "0.02", *asked, "--shuffle-labels")
+    found = Run.open(Path("runs/toy-world-shuffled"))
+    assert found.info.shuffled
+    for task in ("segmentation", "depth"):
+        protocol = protocol_of(found.info.protocols[task], found.info.classes.get(task, ()))
+        sign = 1 if protocol.metrics[protocol.primary].higher_is_better else -1
+        assert sign * primary(found, TELLING, task, "test") < sign * BOUNDS[task][1]
+    with pytest.raises(RunExistsError, match="shuffle_labels: True there, False asked for"):
+        run(*asked, "--out", "runs/toy-world-shuffled")
+
+
 def test_a_run_holds_all_that_is_needed_to_show_it(finished: Path) -> None:
     found = Run.open(finished)
     info = found.info

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from extract.backbones.base import Offload
 
@@ -51,3 +51,31 @@ class Residence:
         finally:
             for name in names:
                 self._networks[name].to("cpu")
+
+
+def come_in_turn(blocks: Iterable[nn.Module], device: torch.device, offload: Offload) -> None:
+    """Keep the weights of blocks in main memory, from now on; a copy is on `device` while its owner runs.
+
+    Args:
+        blocks: that run one after the other, none within another, on the CPU.
+        device: that computes.
+        offload: `group` brings a block at a time, `sequential` what one module of a block holds itself.
+    """
+    for block in blocks:
+        for owner in [block] if offload == "group" else block.modules():
+            tensors = [*owner.parameters(recurse=offload == "group"), *owner.buffers(recurse=offload == "group")]
+            if tensors:
+                _visit(owner, [(tensor, tensor.data) for tensor in tensors], device)
+
+
+def _visit(owner: nn.Module, kept: list[tuple[Tensor, Tensor]], device: torch.device) -> None:
+    def come(module: nn.Module, inputs: object) -> None:
+        for tensor, at_home in kept:
+            tensor.data = at_home.to(device, copy=True)  # a copy too where the device is main memory
+
+    def leave(module: nn.Module, inputs: object, output: object) -> None:
+        for tensor, at_home in kept:
+            tensor.data = at_home
+
+    owner.register_forward_pre_hook(come)
+    owner.register_forward_hook(leave)  # before the hooks of taps, one of which may end the forward

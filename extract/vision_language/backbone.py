@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from extract.backbones.base import Backbone, NoiseLevel, Site, State
+from extract.backbones.base import Backbone, NoiseLevel, Offload, Site, State
 from extract.checkpoints.loading import load_networks
 from extract.checkpoints.model_family import MODEL
+from extract.checkpoints.residence import come_in_turn
 from extract.errors import ExtractError
 from extract.vision_language.chat import Tokenise, lay_out, tokeniser
 from extract.vision_language.family import VisionLanguageFamily
@@ -42,6 +43,7 @@ class VisionLanguageBackbone(Backbone):
         tokenise: text to ids.
         device: that computes.
         dtype: of the computation.
+        offload: where the weights of blocks wait.
     """
 
     def __init__(
@@ -51,13 +53,25 @@ class VisionLanguageBackbone(Backbone):
         tokenise: Tokenise,
         device: torch.device,
         dtype: torch.dtype,
+        offload: Offload = "none",
     ) -> None:
         headless: Any = network.model
         self.module = headless.eval().requires_grad_(False)
-        if any(each.device != device for each in headless.parameters()):
-            headless.to(device)
         self.family, self.tokenise, self.device, self.dtype = family, tokenise, device, dtype
+        self._settle(device, offload)
         self.preprocess = family.preprocessing()
+
+    def _settle(self, device: torch.device, offload: Offload) -> None:
+        """Bring the network to the device; blocks that are to come in turn stay behind."""
+        blocks: list[nn.Module] = []
+        if offload != "none":
+            places = self.family.vision.module, self.family.llm.module
+            blocks = [block for place in places for block in self.module.get_submodule(place).children()]
+            come_in_turn(blocks, device, offload)
+        staying = {id(tensor) for block in blocks for tensor in (*block.parameters(), *block.buffers())}
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if id(tensor) not in staying and tensor.device != device:
+                tensor.data = tensor.data.to(device)
 
     @torch.no_grad()
     def encode(
@@ -92,8 +106,10 @@ class VisionLanguageBackbone(Backbone):
         return found.reshape(len(state.starts), rows, columns, -1)
 
 
-def load(family: VisionLanguageFamily, device: torch.device, dtype: torch.dtype) -> VisionLanguageBackbone:
+def load(
+    family: VisionLanguageFamily, device: torch.device, dtype: torch.dtype, offload: Offload
+) -> VisionLanguageBackbone:
     """Load or draw the network, and its tokenizer first: it fails sooner."""
     tokenise = tokeniser(family)
     network = load_networks(family, dtype)[MODEL]
-    return VisionLanguageBackbone(network, family, tokenise, device, dtype)
+    return VisionLanguageBackbone(network, family, tokenise, device, dtype, offload)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from extract.backbones.base import PAPER, STANDARD, Backbone, Site
+from extract.backbones.base import PAPER, STANDARD, Backbone, Offload, Site
 from extract.checkpoints.model_family import ModelFamily
 
 if TYPE_CHECKING:
@@ -145,13 +145,8 @@ class VisionLanguageFamily(ModelFamily):
 
     # --- weights ----------------------------------------------------------------------------
 
-    @property
-    def offloads(self) -> bool:
-        """No."""
-        return False
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> Backbone:
+    def load_offloaded(self, device: torch.device, dtype: torch.dtype, offload: Offload) -> Backbone:
         """The model without its head, in evaluation mode. Raises `WeightsError` if it cannot be loaded."""
         from extract.vision_language.backbone import load
 
-        return load(self, device, dtype)
+        return load(self, device, dtype, offload)

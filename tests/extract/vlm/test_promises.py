@@ -129,6 +129,19 @@ def test_the_prompt_counts(tiny: Tiny, folder: Path) -> None:
     assert set(features(other, clip)) == set(features(usual, clip))
 
 
+@pytest.mark.parametrize("offload", ["group", "sequential"])
+def test_offloading_changes_nothing_and_brings_all_weights_back(tiny: Tiny, folder: Path, offload: Any) -> None:
+    clip = random_clip(FRAMES, tiny.size)
+    away = tiny.family(folder).load_offloaded(CPU, torch.float32, offload)
+    assert isinstance(away, VisionLanguageBackbone)
+    homes = {name: each.data_ptr() for name, each in away.module.named_parameters()}
+    whole = features(load(tiny, folder), clip)
+    assert same(features(away, clip), whole)
+    for name in ("vision.1", "llm.2"):
+        assert torch.equal(features(away, clip, [name], stop=True)[name], whole[name])
+    assert {name: each.data_ptr() for name, each in away.module.named_parameters()} == homes
+
+
 def test_short_types_are_close_to_single(tiny: Tiny, folder: Path) -> None:
     clip = random_clip(FRAMES, tiny.size)
     a, b = features(load(tiny, folder), clip), features(load(tiny, folder, torch.bfloat16), clip)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from extract import lanczos
+
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
@@ -26,25 +28,30 @@ class Preprocessing(BaseModel):
     height: int
     width: int
     fit: Literal["stretch", "crop"] = "stretch"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __call__(self, frames: UInt8[Tensor, "frame y x 3"]) -> Float[Tensor, "frame 3 height width"]:
         """Float32 network input. Values are clamped to [0, 1] after resizing, since bicubic overshoots."""
-        import torch.nn.functional as F
-
         images = frames.permute(0, 3, 1, 2).float() / 255
         if self.fit == "crop":
             top, left, h, w = self._crop(images.shape[-2], images.shape[-1])
             images = images[..., top : top + h, left : left + w]
         if images.shape[-2:] != (self.height, self.width):
-            images = F.interpolate(
-                images, (self.height, self.width), mode=self.interpolation, align_corners=False, antialias=True
-            ).clamp(0, 1)
+            images = self._resize(images)
         mean = images.new_tensor(self.mean)[:, None, None]
         std = images.new_tensor(self.std)[:, None, None]
         return (images - mean) / std
+
+    def _resize(self, images: Float[Tensor, "frame 3 y x"]) -> Float[Tensor, "frame 3 height width"]:
+        import torch.nn.functional as F
+
+        if self.interpolation == "lanczos":
+            return lanczos.resize(images, self.height, self.width)
+        return F.interpolate(
+            images, (self.height, self.width), mode=self.interpolation, align_corners=False, antialias=True
+        ).clamp(0, 1)
 
     def _crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Largest centred window (top, left, rows, columns) with the target's aspect ratio."""

@@ -139,9 +139,18 @@ def build(part: Component, config: Mapping[str, Any], attention: str = SDPA) -> 
     if part.library == "diffusers":
         built: nn.Module = network.from_config(dict(config))
         return built
-    facts = network.config_class.from_dict({**config, "attn_implementation": attention})
+    facts = network.config_class.from_dict({**_untyped(config), "attn_implementation": attention})
     made: nn.Module = network(facts)
     return made
+
+
+def _untyped(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without types of weights, at any depth: transformers would draw each part of a model in its own."""
+    return {
+        key: _untyped(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in ("dtype", "torch_dtype")
+    }
 
 
 def network_class(part: Component) -> Any:

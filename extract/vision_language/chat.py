@@ -54,9 +54,10 @@ def lay_out(family: VisionLanguageFamily, tokenise: Tokenise, frames: int) -> To
         ids += [family.placeholder] * run
     ids += texts[-1]
     if len(ids) > longest:
+        smaller = "a smaller --size, or " if "size" in family.takes else ""
         raise ExtractError(
             f"{family.model}: {frames} frames and the prompt make {len(ids)} tokens, and the model reads {longest}. "
-            "Use a smaller --size, or clips with fewer bank frames."
+            f"Use {smaller}clips with fewer bank frames."
         )
     return Tokens(ids, starts)
 

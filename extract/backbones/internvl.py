@@ -16,8 +16,7 @@ from extract.checkpoints.folder import Component
 from extract.checkpoints.model_family import MODEL
 from extract.errors import ExtractError, WeightsError
 from extract.preprocess import Preprocessing
-from extract.vision_language.family import IMAGES, VIDEO, Place, VisionLanguageFamily
-from extract.vision_language.qwen import QUESTION
+from extract.vision_language.family import IMAGES, QUESTION, VIDEO, Place, VisionLanguageFamily
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -143,6 +142,11 @@ class InternVL(VisionLanguageFamily):
     def placeholder(self) -> int:
         """That of `<IMG_CONTEXT>`."""
         return int(self.config["image_token_id"])
+
+    @property
+    def placeholder_text(self) -> str:
+        """As the tokenizer has it."""
+        return "<IMG_CONTEXT>"
 
     @property
     def text_limits(self) -> tuple[int, int]:

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, Options
-from extract.vision_language.family import VIDEO, Place
-from extract.vision_language.qwen import QUESTION
+from extract.vision_language.family import QUESTION, VIDEO, Place
 from extract.vision_language.tiles import TileFamily
 
 if TYPE_CHECKING:
@@ -72,6 +71,11 @@ class LlavaOnevision(TileFamily):
     def placeholder(self) -> int:
         """Images and videos have tokens of their own."""
         return int(self.config["video_token_index" if self.layout == VIDEO else "image_token_index"])
+
+    @property
+    def placeholder_text(self) -> str:
+        """As the tokenizer has it."""
+        return "<video>" if self.layout == VIDEO else "<image>"
 
     # --- the chat ---------------------------------------------------------------------------
 

@@ -11,8 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import Checkpoint, Options
-from extract.vision_language.family import VIDEO, Place
-from extract.vision_language.qwen import QUESTION
+from extract.vision_language.family import QUESTION, VIDEO, Place
 from extract.vision_language.tiles import TileFamily
 
 if TYPE_CHECKING:
@@ -78,6 +77,11 @@ class SmolVLM2(TileFamily):
     def placeholder(self) -> int:
         """Frames of a video are images to the model."""
         return int(self.config["image_token_id"])
+
+    @property
+    def placeholder_text(self) -> str:
+        """As the tokenizer has it."""
+        return "<image>"
 
     # --- the chat ---------------------------------------------------------------------------
 

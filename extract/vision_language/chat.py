@@ -80,6 +80,11 @@ def _trained(family: VisionLanguageFamily, root: Path) -> Tokenise:
     def tokenise(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
+    if (found := tokenise(family.placeholder_text)) != [family.placeholder]:
+        raise WeightsError(
+            f"checkpoint {root}: {family.placeholder_text!r} is {found} to its tokenizer and {family.placeholder} in "
+            "config.json. One of them is of another model: fetch the folder again, all files of it."
+        )
     torn = [text for text in family.specials if len(tokenise(text)) != 1]
     if torn:
         raise WeightsError(

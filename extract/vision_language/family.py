@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 IMAGES, VIDEO = "images", "video"
 DEFAULT_SITES = 4
+QUESTION = "Describe this video."
+"""What is asked if the user asks nothing."""
 FRAME = "<frame>"
 """Stands for the tokens of a frame where a chat is written down in the recipe."""
 
@@ -80,6 +82,11 @@ class VisionLanguageFamily(ModelFamily):
     @abstractmethod
     def placeholder(self) -> int:
         """Id of the token that stands for a cell of a frame in the present layout."""
+
+    @property
+    @abstractmethod
+    def placeholder_text(self) -> str:
+        """The same token as the tokenizer has it, to see that both are of one model."""
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import PAPER, Options, Site
 from extract.preprocess import Preprocessing, ResizedTwice
-from extract.vision_language.family import VIDEO, Place, VisionLanguageFamily
+from extract.vision_language.family import QUESTION, VIDEO, Place, VisionLanguageFamily
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 PAPER_FRAME = (540, 960)
 """(height, width) to which the published code of arXiv 2605.28132 stretches all frames."""
 INTRODUCTION = "The following images are consecutive frames from a video.\n"
-QUESTION = "Describe this video."
 START, END = "<|vision_start|>", "<|vision_end|>"
 
 
@@ -94,6 +93,11 @@ class QwenFamily(VisionLanguageFamily):
     def placeholder(self) -> int:
         """Images and videos have tokens of their own."""
         return int(self.config["video_token_id" if self.layout == VIDEO else "image_token_id"])
+
+    @property
+    def placeholder_text(self) -> str:
+        """As the tokenizer has it."""
+        return "<|video_pad|>" if self.layout == VIDEO else "<|image_pad|>"
 
     @property
     def text_limits(self) -> tuple[int, int]:

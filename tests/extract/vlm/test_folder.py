@@ -134,8 +134,21 @@ def test_a_tokenizer_that_is_missing_or_of_another_model_is_refused(folder: Path
         QWEN.family(folder).load(CPU, torch.float32)
 
 
+def test_a_tokenizer_that_has_another_token_for_images_is_refused(folder: Path) -> None:
+    swapped = [
+        {"<|image_pad|>": "<|video_pad|>", "<|video_pad|>": "<|image_pad|>"}.get(name, name) for name in SPECIALS
+    ]
+    byte_tokenizer(numbered(swapped)).save_pretrained(folder)
+    with pytest.raises(WeightsError, match=r"'<\|image_pad\|>' is \[261\] to its tokenizer and 260 in config\.json"):
+        QWEN.family(folder).load(CPU, torch.float32)
+
+
 def test_a_tokenizer_with_more_tokens_than_the_network_is_refused(folder: Path) -> None:
-    byte_tokenizer(numbered([f"<{k}>" for k in range(20)] + list(SPECIALS))).save_pretrained(folder)
+    names = sorted(SPECIALS, key=lambda name: SPECIALS[name])
+    more = numbered(
+        [*[name.replace("<|im_start|>", "<first>") for name in names], *map(str, range(20)), "<|im_start|>"]
+    )
+    byte_tokenizer(more).save_pretrained(folder)
     backbone = QWEN.family(folder).load(CPU, torch.float32)
     with pytest.raises(WeightsError, match=r"gives token \d+, but the network knows 272"):
         backbone.encode(torch.zeros(1, 64, 96, 3, dtype=torch.uint8), [0], torch.Generator())

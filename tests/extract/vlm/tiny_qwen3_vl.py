@@ -96,9 +96,9 @@ def straight_line(
     return grids | {name: at_frames(each, ids, SPECIALS[pad], GRID) for name, each in tokens.items()}
 
 
-def ungrouped(patches: Tensor, frames: int) -> Tensor:
+def ungrouped(patches: Tensor, frames: int, grid_of_tokens: tuple[int, int] = GRID) -> Tensor:
     """Patches, token by token, each 2 x 2, as a grid: one by one."""
-    rows, columns = GRID
+    rows, columns = grid_of_tokens
     grid = torch.empty(frames, 2 * rows, 2 * columns, patches.shape[-1])
     each = iter(patches)
     for frame in range(frames):

@@ -144,6 +144,21 @@ def extract_features(
         typer.Option(help="Folder of the data set, if it is not where its variable points.", rich_help_panel=DATA),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.", rich_help_panel=DATA)] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(help="Frames of a recording that make a clip, evenly spread.", min=1, rich_help_panel=DATA),
+    ] = None,
+    clip_window: Annotated[
+        str | None,
+        typer.Option(help="centre (half of a recording) or whole: what they are spread over.", rich_help_panel=DATA),
+    ] = None,
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames that features are kept for: paper (0, 1, 5, 9 … 73), or how many, evenly spread.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1, rich_help_panel=DATA)] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.", rich_help_panel=RUN)
@@ -194,6 +209,9 @@ def extract_features(
         untrained=untrained,
         split=split,
         limit=limit,
+        clip_frames=clip_frames,
+        clip_window=clip_window,
+        bank=bank,
         seed=seed,
         device=device,
         dtype=dtype,

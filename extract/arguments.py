@@ -44,3 +44,6 @@ class Arguments(Flags):
 
     dataset: str
     root: Path | None = None
+    clip_frames: int | None = Field(default=None, ge=1)
+    clip_window: str | None = None
+    bank: str | None = None

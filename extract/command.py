@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from extract.arguments import Arguments
+from extract.datasets.sampling import Sampling
 from extract.errors import ExtractError
 from store.dtypes import FEATURE_DTYPES
 from store.suggest import did_you_mean
@@ -51,7 +52,7 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
             f"--offload {arguments.offload}: {family.model} stays on the device whole. Leave it out; --dtype bfloat16 "
             "halves the memory."
         )
-    dataset = make_dataset(arguments.dataset, arguments.root)
+    dataset = make_dataset(arguments.dataset, arguments.root, _sampling(arguments))
     sites = tuple(site.name for site in family.sites()) if "all" in arguments.sites else arguments.sites
     request = Request(
         sites=sites,
@@ -99,6 +100,24 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
     }
     print(json.dumps(summary, indent=1) if as_json else _describe(summary))
     return not failed
+
+
+def _sampling(arguments: Arguments) -> Sampling | None:
+    """How clips are cut out of recordings, if the user asks for anything but the data set's own way."""
+    from extract.registry import dataset_classes
+
+    asked = {"frames": arguments.clip_frames, "window": arguments.clip_window, "bank": arguments.bank}
+    if not (given := {name: value for name, value in asked.items() if value is not None}):
+        return None
+    if arguments.clip_window is not None:
+        _check_choice("--clip-window", arguments.clip_window, ("centre", "whole"))
+    if arguments.bank is not None and arguments.bank != "paper":
+        if not arguments.bank.isdecimal() or not int(arguments.bank):
+            raise ExtractError(f"--bank {arguments.bank}: expected paper, or a number of frames such as 20.")
+        given["bank"] = int(arguments.bank)
+    known = dataset_classes().get(arguments.dataset)
+    usual = (known.default_sampling if known else None) or Sampling()
+    return Sampling.model_validate(usual.model_dump() | given)
 
 
 def list_models(as_json: bool) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from extract import backbones, datasets
 from extract.backbones.base import Family, Options
 from extract.datasets.base import Dataset
+from extract.datasets.sampling import Sampling
 from extract.errors import ExtractError, UnknownNameError
 from store.suggest import did_you_mean
 
@@ -79,12 +80,12 @@ def _foreign_family(reference: str, options: Options | None) -> Family:
     return family(model or next(iter(family.models)), options)
 
 
-def make_dataset(name: str, root: Path | None = None) -> Dataset:
+def make_dataset(name: str, root: Path | None = None, sampling: Sampling | None = None) -> Dataset:
     """Open a data set. Raises `UnknownNameError` with the nearest names, `DatasetNotFoundError` with what to get."""
     known = dataset_classes()
     if name not in known:
         raise UnknownNameError(did_you_mean("data set", name, known) + " List them with `python -m extract datasets`.")
-    return known[name](root)
+    return known[name](root, sampling)
 
 
 def _subclasses(package: ModuleType, base: type[_Base]) -> list[type[_Base]]:

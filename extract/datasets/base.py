@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
-from extract.errors import DatasetNotFoundError
+from extract.datasets.sampling import Sampling
+from extract.errors import DatasetNotFoundError, ExtractError
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Targets:
     """Labels of a clip at its bank frames. `None` means that the dataset has no such labels.
 
     Attributes:
-        rgb: the frames themselves.
+        rgb: the frames themselves, at the size of the other pictures, which may be smaller than `Dataset.image_size`.
         depth: planar z along the optical axis in metres, 0 = invalid.
         instance: instance ids, 0 = nothing. The same thing has the same id in every frame of the clip.
         instance_class: class id of each instance id, for ids 0 … `Dataset.max_instances`; 0 = no such instance.
             Class id k is `Dataset.classes[k - 1]`.
-        cam_to_world: camera poses, OpenCV axes (x right, y down, z forward), metres.
-        intrinsics: pinhole matrices in pixels; the image spans [0, width] x [0, height].
+        cam_to_world: camera poses, OpenCV axes (x right, y down, z forward), metres; all zero = unknown.
+        intrinsics: pinhole matrices in pixels of these pictures; each spans [0, width] x [0, height].
     """
 
     rgb: UInt8[np.ndarray, "frame y x 3"]
@@ -88,6 +89,7 @@ class Dataset(ABC):
 
     Args:
         root: the directory; without it the variable `environment` is read, then `shipped` is used.
+        sampling: which frames of a recording make a clip, instead of `default_sampling`.
 
     Attributes:
         name: as in `--dataset`.
@@ -103,12 +105,19 @@ class Dataset(ABC):
     """What to get, from where, and which files have to lie below the directory."""
     shipped: ClassVar[Path | None] = None
     """Directory that comes with this project, if one does."""
+    default_sampling: ClassVar[Sampling | None] = None
+    """Which frames of a recording make a clip; `None` if the dataset itself is made of clips."""
 
     version: str
     classes: Sequence[ClassInfo]
     image_size: tuple[int, int]
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
+        if sampling is not None and self.default_sampling is None:
+            raise ExtractError(
+                f"dataset {self.name}: its clips are as they are; leave out --clip-frames, --clip-window and --bank."
+            )
+        self.sampling = sampling or self.default_sampling
         self.root = self._find(root)
 
     @property
@@ -122,7 +131,7 @@ class Dataset(ABC):
 
     def facts(self) -> Mapping[str, Any]:
         """Further JSON values that change frames or labels (units, class maps). They enter the recipe."""
-        return {}
+        return {} if self.sampling is None else {"sampling": self.sampling.model_dump(mode="json")}
 
     def _find(self, root: Path | None) -> Path:
         """The directory to read. Raises `DatasetNotFoundError` with what to do if there is none."""

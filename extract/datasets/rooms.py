@@ -21,6 +21,7 @@ from jaxtyping import Float32, Shaped, UInt8, UInt16
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extract.datasets.base import ClassInfo, Clip, Dataset, Targets
+from extract.datasets.sampling import Sampling
 from extract.errors import DataError
 from store.digest import digest_files
 
@@ -92,8 +93,8 @@ class Rooms(Dataset):
     )
     shipped = Path(__file__).parent / "assets" / "rooms"
 
-    def __init__(self, root: Path | None = None) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
+        super().__init__(root, sampling)
         path = self.root / "rooms.json"
         if not path.is_file():
             raise self.not_found(f"{path} is missing")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from extract.datasets.base import Clip, Dataset
+from extract.datasets.sampling import Sampling
 from extract.errors import ExtractError
 
 
@@ -19,6 +20,7 @@ class ScanNet(Dataset):
     """
 
     name = "scannet"
+    default_sampling = Sampling()
     environment = "SCANNET_ROOT"
     how_to_get = """\
 ScanNet v2 is given to researchers who sign its terms of use: http://www.scan-net.org (github.com/ScanNet/ScanNet).
@@ -30,8 +32,8 @@ The mail that grants access brings a download script. Get, with your own account
   scannetv2-labels.combined.tsv                           label names to class ids
   scannetv2_train.txt, scannetv2_val.txt, scannetv2_test.txt   the official split lists"""
 
-    def __init__(self, root: Path | None = None) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
+        super().__init__(root, sampling)
         scans = self.root / "scans"
         if not scans.is_dir():
             raise self.not_found(f"{scans} is missing")

@@ -58,7 +58,7 @@ def _sites(family: Family) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.2g} GB" if count >= 1e9 else f"{count / 1e6:.2g} MB"
+    return f"{count / 1e9:.2g} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _preset(family: Family) -> str:

@@ -24,6 +24,7 @@ install_import_hook(
         "extract.backbones._opensora_network",
         "extract.backbones._opensora_tokens",
         "extract.diffusion.backbone",
+        "extract.encoders.backbone",
         "extract.vision_language.backbone",
     ],
     "beartype.beartype",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
@@ -75,7 +76,8 @@ def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype, 
     if part.pickled:
         options |= {"use_safetensors": None}  # where there are none, `torch.load` with `weights_only`
     try:
-        network, info = network_class(part).from_pretrained(root / part.place, output_loading_info=True, **options)
+        with _quiet():
+            network, info = network_class(part).from_pretrained(root / part.place, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
             f"checkpoint {root}: the weights of {part.name} do not fill its network: {error}\n{_REMEDY}"
@@ -89,6 +91,23 @@ def _load(root: Path, variant: str | None, part: Component, dtype: torch.dtype, 
         )
     loaded: nn.Module = network
     return loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no tables of tensors that a part of a model leaves over: what is wrong is checked here."""
+    libraries: list[Any] = [transformers.utils.logging, diffusers.utils.logging]
+    before = [(each, each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
+    for each in libraries:
+        each.set_verbosity_error()
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each, verbosity, bars in before:
+            each.set_verbosity(verbosity)
+            if bars:
+                each.enable_progress_bar()
 
 
 def _fill(path: Path, part: Component, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:

@@ -28,6 +28,8 @@ class ModelFamily(FolderFamily):
 
     network: ClassVar[str]
     """Class of transformers that fits the weight file."""
+    whole: ClassVar[str | None] = None
+    """Class that `config.json` describes, where `network` is a part of it."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Entries that every `config.json` of the family has."""
     tokenizer_files: ClassVar[tuple[str, ...]] = ()
@@ -80,7 +82,7 @@ class ModelFamily(FolderFamily):
     def _completed(self, config: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
         import transformers
 
-        known = getattr(transformers, self.network).config_class
+        known = getattr(transformers, self.whole or self.network).config_class
         try:
             plain: dict[str, Any] = json.loads(json.dumps(known.from_dict(dict(config)).to_dict(), default=str))
         except Exception as error:  # what the library raises at a wrong value depends on the value

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from extract.backbones._default_sites import even_blocks
 from extract.backbones.base import PAPER, STANDARD, NoiseLevel, Offload, Site
 from extract.checkpoints.family import FolderFamily
 from extract.checkpoints.folder import Component
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from extract.diffusion.backbone import LatentVideoBackbone
 
 LATENT = "vae.latent"
-DEFAULT_SITES = 4
 
 
 class LatentVideoFamily(FolderFamily):
@@ -235,8 +235,7 @@ class LatentVideoFamily(FolderFamily):
         if self.preset is not None:
             return self.preset.sites
         blocks = [site.name for site in self.sites() if site.stage == "forward"]
-        chosen = [round((k + 1) * len(blocks) / (DEFAULT_SITES + 1)) - 1 for k in range(DEFAULT_SITES)]
-        return list(dict.fromkeys(blocks[max(0, k)] for k in chosen))
+        return [blocks[k] for k in even_blocks(len(blocks))]
 
     def default_levels(self) -> Sequence[str]:
         """The paper's noise level, or the family's."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from extract.backbones._default_sites import even_blocks
 from extract.backbones.base import PAPER, STANDARD, Backbone, Offload, Site
 from extract.checkpoints.model_family import ModelFamily
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGES, VIDEO = "images", "video"
-DEFAULT_SITES = 4
 QUESTION = "Describe this video."
 """What is asked if the user asks nothing."""
 FRAME = "<frame>"
@@ -140,9 +140,7 @@ class VisionLanguageFamily(ModelFamily):
         """The paper's; or the last block of the vision tower, the merger, and four evenly spaced blocks of the LLM."""
         if self.options.preset == PAPER:
             return self.paper[self.model]
-        count = self.llm.length
-        chosen = [max(0, round((k + 1) * count / (DEFAULT_SITES + 1)) - 1) for k in range(DEFAULT_SITES)]
-        blocks = [f"llm.{k}" for k in dict.fromkeys(chosen)]
+        blocks = [f"llm.{k}" for k in even_blocks(self.llm.length)]
         return [f"vision.{self.vision.length - 1}", "merger", *blocks]
 
     def settings(self) -> Mapping[str, Any]:

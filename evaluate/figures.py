@@ -169,7 +169,7 @@ def _draw_line(
     x = np.array([(tap.probe.depth - first) / (last - first) if last > first else 0.0 for tap in taps])
     if flat:
         x, value, low, high = np.array([0.0, 1.0]), *(np.repeat(side[:1], 2) for side in (value, low, high))
-    dashes = (0, (4, 2.5)) if model.is_control else "solid"
+    dashes = (0, (1, 1.8)) if model.info.shuffled else (0, (4, 2.5)) if model.is_control else "solid"
     band = 0.08 if model.is_control else 0.18
     plot.fill_between(x, low, high, color=colour, alpha=band, linewidth=0)
     face = "none" if model.is_control else colour

@@ -15,7 +15,7 @@ from evaluate.errors import SchemaVersionError, damaged
 
 SCHEMA_VERSION = 1
 
-Kind = Literal["vgm", "vlm", "encoder", "control"]
+Kind = Literal["vgm", "vlm", "encoder", "control", "fusion"]
 
 
 class ProbeInfo(BaseModel):
@@ -63,6 +63,12 @@ class RunInfo(BaseModel):
     created: str
     """ISO 8601 time at which the run was started."""
     versions: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """The model, and what makes a control of it: `svd (untrained)`."""
+        said = ["untrained"] * self.untrained + ["shuffled labels"] * self.shuffled
+        return f"{self.model} ({', '.join(said)})" if said else self.model
 
 
 @dataclass(frozen=True)

@@ -261,15 +261,10 @@ def _select(tap: TapResult, scenes: Iterable[str]) -> dict[str, NDArray[np.gener
     return {name: array[rows] for name, array in tap.statistics.items()}
 
 
-def _called(run: Run) -> str:
-    said = ["untrained"] * run.info.untrained + ["shuffled labels"] * run.info.shuffled
-    return f"{run.info.model} ({', '.join(said)})" if said else run.info.model
-
-
 def _labels(runs: Sequence[Run]) -> dict[Path, str]:
     """Return how each run is called: by its model, where that is taken by its name too, and else by its path."""
     labels: dict[Path, str] = {}
-    models = {run.path: _called(run) for run in runs}
+    models = {run.path: run.info.title for run in runs}
     named = {run.path: f"{models[run.path]} [{run.info.name}]" for run in runs}
     placed = {run.path: f"{models[run.path]} [{run.path}]" for run in runs}
     for names in (models, named, placed):

@@ -119,7 +119,7 @@ def extract_features(
     layout: Layout = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="What a language model is asked, instead of to describe the video.", rich_help_panel=NETWORK),
+        typer.Option(help="What a language model reads before the frames.", rich_help_panel=NETWORK),
     ] = None,
     attention: Annotated[
         str | None,

@@ -91,7 +91,8 @@ class TargetPools:
 
     def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int, *, shuffled: bool = False) -> None:
         self._inputs, self._seed = inputs, seed
-        self._sources = derangement(inputs.rows[TRAIN], seed) if shuffled else {}
+        scenes = {row: inputs.clip(row).scene for row in inputs.rows[TRAIN]}
+        self._sources = shuffled_sources(scenes, seed) if shuffled else {}
         self._fields = frozenset().union(*(task.fields for task in tasks.values()))
         self._pools: dict[int, PixelPool] = {}
 
@@ -114,15 +115,26 @@ class TargetPools:
         return PixelPool(self._inputs.labels(row), self._fields, self._seed, self._inputs.clip(row).id)
 
 
-def derangement(rows: Sequence[int], seed: int) -> dict[int, int]:
-    """Row -> another row, all of them once, at random: one cycle through all rows. Raises `SplitError` for a lone row.
+def shuffled_sources(scenes: Mapping[int, str], seed: int) -> dict[int, int]:
+    """Row -> row of another scene whose targets it is given: scenes are put in one random cycle, and each gives to the
+    one before.
 
-    A cycle has no fixed point, so that no clip keeps its own targets.
+    Args:
+        scenes: row -> its scene. Clips of one scene show the same things, so that none may be given to another.
+        seed: of the cycle.
+
+    Raises:
+        SplitError: all clips are of one scene.
     """
+    rows: dict[str, list[int]] = {}
+    for row, scene in scenes.items():
+        rows.setdefault(scene, []).append(row)
     if len(rows) < 2:
-        raise SplitError(f"--shuffle-labels: {len(rows)} training clip, and no other to take targets from. Use more.")
-    order = [rows[index] for index in generator(seed, "labels").permutation(len(rows))]
-    return dict(zip(order, [*order[1:], order[0]], strict=True))
+        raise SplitError("--shuffle-labels: all training clips are of one scene, and no other has targets to give.")
+    names = sorted(rows)
+    order = [names[index] for index in generator(seed, "labels").permutation(len(names))]
+    cycle = zip(order, [*order[1:], order[0]], strict=True)
+    return {row: rows[to][k % len(rows[to])] for of, to in cycle for k, row in enumerate(rows[of])}
 
 
 class TrainingStream:

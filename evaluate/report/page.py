@@ -109,6 +109,7 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
         "sections": [_section(axis, axes, colours) for axis in axes],
         "legend": [(model, colours[model]) for model in models],
         "twins": any(run.info.untrained for run in runs),
+        "shuffled": any(run.info.shuffled for run in runs),
         "controls": sorted({run.info.model for run in runs if run.info.kind == "control"}),
         "notes": notes(axes),
         "versions": _versions(runs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extract.errors import ExtractError
@@ -18,8 +19,8 @@ def check_options(family: Family) -> None:
     _check_choice(model, "preset", asked.preset, family.presets, "has no presets")
     _check_choice(model, "attention", asked.attention, family.attentions, "has no attention")
     _check_choice(model, "layout", asked.layout, family.layouts, "has no language model")
-    if asked.prompt is not None and not family.layouts:
-        raise ExtractError(f"--prompt {asked.prompt!r}: {model} has no language model. Leave it out.")
+    if asked.prompt is not None:
+        _check_prompt(model, asked.prompt, family.layouts)
     for flag, got in (("checkpoint", asked.checkpoint), ("revision", asked.revision)):
         if got is not None and flag not in family.takes:
             raise ExtractError(
@@ -29,8 +30,25 @@ def check_options(family: Family) -> None:
         raise ExtractError(f"--size {asked.size[0]}x{asked.size[1]}: {model} has one size. Leave it out.")
     if asked.untrained is not None and "untrained" not in family.takes:
         raise ExtractError(f"--untrained: {model} cannot be had with random weights. Leave it out.")
+    if asked.untrained is not None and (asked.revision or (asked.checkpoint and not Path(asked.checkpoint).is_dir())):
+        flag, got = ("revision", asked.revision) if asked.revision else ("checkpoint", asked.checkpoint)
+        raise ExtractError(
+            f"--{flag} {got}: random weights need a configuration alone, the published one or that of a folder. Leave "
+            f"out --{flag}, or give --checkpoint DIR."
+        )
     if asked.frames is not None and not family.takes_windows:
         raise ExtractError(f"--frames {asked.frames}: {model} sees no windows of frames. Leave it out.")
+
+
+def _check_prompt(model: str, prompt: str, layouts: Sequence[str]) -> None:
+    if not layouts:
+        raise ExtractError(f"--prompt {prompt!r}: {model} has no language model. Leave it out.")
+    if not prompt.strip():
+        raise ExtractError("--prompt: is empty. Leave it out, or write what the model is to read before the frames.")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ExtractError(f"--prompt {prompt!r}: is no text in UTF-8. Write it anew.") from error
 
 
 def _check_choice(model: str, flag: str, got: str | None, choices: Sequence[str], none: str) -> None:

@@ -108,7 +108,7 @@ class Options:
         preset: `paper` repeats the published code of arXiv 2605.28132, flaws included; `standard` mends them.
         attention: how attention is computed (`sdpa`, `flash_attention_2`), instead of the family's default.
         layout: how a language model is shown the frames: as `images`, or as one `video`.
-        prompt: what a language model is asked, instead of the family's default.
+        prompt: what a language model reads before the frames.
     """
 
     checkpoint: str | None = None

@@ -41,8 +41,8 @@ class InternVL(VisionLanguageFamily):
     A video is to these models nothing but images with other labels: `Frame1: ` and so on in `video`, the default, which
     is also what the published code of arXiv 2605.28132 writes; `Image-1: ` in `images`.
 
-    `paper` has the chat of the originals, as that code has: a system prompt, and no question unless one is given. It
-    does not run the originals' own code, which computes attention with flash-attn (`--attention flash_attention_2`).
+    `paper` has the chat of the originals, as that code has: a system prompt, and no question. It does not run the
+    originals' own code, which computes attention with flash-attn (`--attention flash_attention_2`).
 
     The positions of the vision tower are a table for one size; the library interpolates it for another, and takes
     squares only. `untrained` draws the vision tower with standard deviation 0.02: with the published one, 1e-10,
@@ -171,11 +171,10 @@ class InternVL(VisionLanguageFamily):
     # --- the chat ---------------------------------------------------------------------------
 
     def texts(self, frames: int) -> Sequence[str]:
-        """Frames with labels, the question on a line of its own, and the beginning of an answer."""
+        """Instruction, frames with labels, the question on a line of its own, and the beginning of an answer."""
         paper = self.options.preset == PAPER
-        asked = self.options.prompt or (None if paper else QUESTION)
-        question = f"\n{asked}" if asked else ""
-        head = f"{SYSTEM if paper else ''}<|im_start|>user\n"
+        question = "" if paper else f"\n{QUESTION}"
+        head = f"{SYSTEM if paper else ''}<|im_start|>user\n{self.instruction}"
         tail = f"{END}{question}<|im_end|>\n<|im_start|>assistant\n"
         name = "Frame" if self.layout == VIDEO else "Image-"
         labels = [f"{name}{k + 1}: {START}" for k in range(frames)]

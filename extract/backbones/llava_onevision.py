@@ -80,9 +80,9 @@ class LlavaOnevision(TileFamily):
     # --- the chat ---------------------------------------------------------------------------
 
     def texts(self, frames: int) -> Sequence[str]:
-        """Frames, question, and the beginning of an answer."""
-        head = "<|im_start|>user\n"
-        tail = f"\n{self.options.prompt or QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        """Instruction, frames, question, and the beginning of an answer."""
+        head = f"<|im_start|>user\n{self.instruction}"
+        tail = f"\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
         if self.layout == VIDEO:
             return [head, *[""] * (frames - 1), tail]
         return [f"{head}Frame1: ", *(f"\nFrame{k + 2}: " for k in range(frames - 1)), tail]

@@ -86,11 +86,11 @@ class SmolVLM2(TileFamily):
     # --- the chat ---------------------------------------------------------------------------
 
     def texts(self, frames: int) -> Sequence[str]:
-        """Frames, question, and the beginning of an answer."""
+        """Instruction, frames, question, and the beginning of an answer."""
         head, labels, after = self._words(frames)
-        tail = f"{AROUND}{after}{self.options.prompt or QUESTION}<end_of_utterance>\nAssistant:"
+        tail = f"{AROUND}{after}{QUESTION}<end_of_utterance>\nAssistant:"
         first, *others = (f"{label}{AROUND}{WHOLE}" for label in labels)
-        return [f"<|im_start|>User: {head}{first}", *(AROUND + label for label in others), tail]
+        return [f"<|im_start|>User: {self.instruction}{head}{first}", *(AROUND + label for label in others), tail]
 
     def _words(self, frames: int) -> tuple[str, Sequence[str], str]:
         """What stands before all frames, before each, and after all."""

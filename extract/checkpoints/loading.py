@@ -182,12 +182,17 @@ def network_class(part: Component) -> Any:
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Change the type of the weights as `from_pretrained` does: what the class wants in float32 stays there."""
+    """Change the type of the weights as `from_pretrained` does: what the class wants in float32 stays there.
+
+    So do buffers of transformers that are in no file, such as the frequencies of rotary positions.
+    """
     kept = set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    filed = isinstance(network, transformers.PreTrainedModel)
     for module_name, module in network.named_modules():
         exact = bool(kept.intersection(module_name.split(".")))
         for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if tensor.is_floating_point():
+            computed = filed and name in module._non_persistent_buffers_set
+            if tensor.is_floating_point() and not computed:
                 tensor.data = tensor.data.to(torch.float32 if exact or name in kept else dtype)
     return network
 

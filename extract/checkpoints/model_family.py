@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from extract.backbones.base import checkpoint_dir
 from extract.checkpoints.family import FolderFamily
@@ -15,6 +15,22 @@ from extract.checkpoints.folder import Component, read_config
 from extract.errors import WeightsError
 
 MODEL = "model"
+SIZES = {
+    "crop_size",
+    "depth",
+    "hidden_size",
+    "image_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_heads",
+    "num_hidden_layers",
+    "out_hidden_size",
+    "patch_size",
+    "spatial_merge_size",
+    "temporal_patch_size",
+    "tubelet_size",
+    "vocab_size",
+}
 HISTORY = {"architectures", "dtype", "torch_dtype", "transformers_version", "model_type"}
 """Entries of a configuration that tell where it comes from, at any depth."""
 
@@ -58,16 +74,28 @@ class ModelFamily(FolderFamily):
                 f"checkpoint {root}: config.json is of a {got!r}, but {self.model} is a {usual!r}. "
                 "Give the folder of the right checkpoint, or the model name that fits this one."
             )
+        if configs[MODEL].get("quantization_config"):
+            raise WeightsError(
+                f"checkpoint {root}: config.json has a quantization_config: its weights are not the published ones, "
+                "and how they are computed depends on the machine. Give a checkpoint in 16 or 32 bits."
+            )
 
     def facts(self, part: Component, config: Mapping[str, Any]) -> dict[str, Any]:
         """Completed by the class, without history: files of different versions of transformers compare."""
         return dict(_flat(self._completed(config, self._configs_root)))
 
+    def as_loaded(self) -> Self:
+        """The same family, of the very folder whose weights are loaded, so that all its facts are that folder's."""
+        if self.options.untrained is not None or checkpoint_dir(self.options) is not None:
+            return self
+        return self._of(self.weights_root)
+
+    def _of(self, root: Path) -> Self:
+        return type(self)(self.model, replace(self.options, checkpoint=str(root), revision=None))
+
     def check_fetched(self, root: Path, expected: Mapping[str, Mapping[str, Any]]) -> None:
         """What was planned from the published configuration must be what the fetched one says."""
-        there = type(self)(self.model, replace(self.options, checkpoint=str(root), revision=None))
-        for of in (self, there):
-            _ = of.config
+        there = self._of(root)
         if (
             list(there.sites()) != list(self.sites())
             or there.preprocessing() != self.preprocessing()
@@ -90,7 +118,20 @@ class ModelFamily(FolderFamily):
                 f"checkpoint {root}: config.json is none that {known.__name__} of transformers can read "
                 f"({type(error).__name__}: {' '.join(str(error).split())}). Fetch the file again."
             ) from error
+        if wrong := [f"{name} is {value!r}" for name, value in _flat(plain) if not _is_size(name, value)]:
+            raise WeightsError(
+                f"checkpoint {root}: config.json: {', '.join(wrong[:3])}, where a whole number above zero is needed. "
+                "Fetch the file again."
+            )
         return plain
+
+
+def _is_size(name: str, value: Any) -> bool:
+    """Whether an entry that tells a size can be one; entries of other names, and what is null, always can."""
+    if name.rpartition(".")[2] not in SIZES or value is None:
+        return True
+    numbers = value if isinstance(value, list) else [value]
+    return bool(numbers) and all(isinstance(each, int) and each > 0 for each in numbers)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -78,4 +78,5 @@ def _visit(owner: nn.Module, kept: list[tuple[Tensor, Tensor]], device: torch.de
             tensor.data = at_home
 
     owner.register_forward_pre_hook(come)
-    owner.register_forward_hook(leave)  # before the hooks of taps, one of which may end the forward
+    # Before the hooks of taps, one of which may end the forward; and also if something within the owner fails.
+    owner.register_forward_hook(leave, always_call=True)

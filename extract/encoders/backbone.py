@@ -45,4 +45,5 @@ class EncoderBackbone(PerFrame):
 
 def load(family: EncoderFamily, device: torch.device, dtype: torch.dtype) -> EncoderBackbone:
     """Load or draw the network."""
+    family = family.as_loaded()
     return EncoderBackbone(load_networks(family, dtype)[MODEL], family, device, dtype)

@@ -81,7 +81,8 @@ class VisionLanguageBackbone(Backbone):
         tokens = lay_out(self.family, self.tokenise, len(bank))
         images = self.preprocess(frames[list(bank)]).to(self.dtype)
         ids = torch.tensor([tokens.ids], device=images.device)
-        inputs = self.family.inputs(images, ids)
+        # Every token counts. Without a mask, versions of the library guess from positions where a text ends.
+        inputs = {"attention_mask": torch.ones_like(ids), **self.family.inputs(images, ids)}
         return ChatState(bank=bank, inputs=inputs, tokens=len(tokens.ids), starts=tokens.starts)
 
     @torch.no_grad()
@@ -110,6 +111,7 @@ def load(
     family: VisionLanguageFamily, device: torch.device, dtype: torch.dtype, offload: Offload
 ) -> VisionLanguageBackbone:
     """Load or draw the network, and its tokenizer first: it fails sooner."""
+    family = family.as_loaded()
     tokenise = tokeniser(family)
     network = load_networks(family, dtype)[MODEL]
     return VisionLanguageBackbone(network, family, tokenise, device, dtype, offload)

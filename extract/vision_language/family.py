@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IMAGES, VIDEO = "images", "video"
 QUESTION = "Describe this video."
-"""What is asked if the user asks nothing."""
+"""What is asked at the end. The language model is causal: no frame sees it."""
 FRAME = "<frame>"
 """Stands for the tokens of a frame where a chat is written down in the recipe."""
 
@@ -45,8 +45,8 @@ class VisionLanguageFamily(ModelFamily):
 
     Sites: `vision.k`, what block k of the vision tower returns, on the grid of its patches; `merger`, what the language
     model is given for an image; `llm.k`, what its block k returns at the tokens of the images; `llm.norm`, the same
-    after the norm that follows the last block. A causal language model sees of the frames those before, and the text
-    before, so that the order of frames and the prompt count.
+    after the norm that follows the last block. The language model is causal: a frame sees those before it and the text
+    before it, so that the order of frames counts, and so does a prompt, which stands before them.
     """
 
     kind = "vlm"
@@ -107,6 +107,11 @@ class VisionLanguageFamily(ModelFamily):
     @abstractmethod
     def patches(self, site: Site, output: Any, frames: int) -> Float[Tensor, "frame y x channel"]:
         """What a module of the vision tower, or the merger, returned, as grids in the order of the frames."""
+
+    @property
+    def instruction(self) -> str:
+        """The user's prompt, on lines of its own; empty if there is none."""
+        return "" if self.options.prompt is None else f"{self.options.prompt}\n"
 
     def runs(self, frames: int) -> Sequence[int]:
         """How many placeholder tokens each frame has: those of its grid first, row by row, and any others after."""

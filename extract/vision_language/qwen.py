@@ -117,9 +117,9 @@ class QwenFamily(VisionLanguageFamily):
     # --- the chat ---------------------------------------------------------------------------
 
     def texts(self, frames: int) -> Sequence[str]:
-        """System prompt, frames, question, and the beginning of an answer."""
-        head = f"{self.system}<|im_start|>user\n"
-        tail = f"{self.options.prompt or QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        """System prompt, instruction, frames, question, and the beginning of an answer."""
+        head = f"{self.system}<|im_start|>user\n{self.instruction}"
+        tail = f"{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
         if self.layout == VIDEO:
             between = self.between(frames)
             return [head + between[0], *between[1:-1], between[-1] + tail]

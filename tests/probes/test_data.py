@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.config import TrainConfig
-from probes.data import Sample, TrainingStream, choose_frames, derangement, prefetch, schedule, windows
+from probes.data import Sample, TrainingStream, choose_frames, prefetch, schedule, shuffled_sources, windows
 from probes.errors import NonFiniteError, SplitError
 from probes.features import read_features
 from probes.inputs import TRAIN, Inputs, align, open_inputs
@@ -57,17 +57,18 @@ def test_every_epoch_shows_every_clip_once_and_batches_are_full() -> None:
     assert len({tuple(order) for order in orders}) > 1
 
 
-@given(st.lists(st.integers(0, 99), min_size=2, unique=True), st.integers(0, 5))
-def test_shuffled_labels_are_all_used_and_no_clip_keeps_its_own(rows: list[int], seed: int) -> None:
-    sources = derangement(rows, seed)
-    assert sorted(sources) == sorted(sources.values()) == sorted(rows)
-    assert all(row != source for row, source in sources.items())
-    assert sources == derangement(rows, seed)
-
-
-def test_a_lone_clip_has_no_other_to_take_labels_from() -> None:
-    with pytest.raises(SplitError, match="--shuffle-labels: 1 training clip, and no other"):
-        derangement([4], 0)
+@given(st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=20), st.integers(0, 5))
+def test_with_shuffled_labels_every_clip_has_those_of_another_scene(names: list[str], seed: int) -> None:
+    scenes = dict(enumerate(names))
+    if len(set(names)) < 2:
+        with pytest.raises(SplitError, match="--shuffle-labels: all training clips are of one scene"):
+            shuffled_sources(scenes, seed)
+        return
+    sources = shuffled_sources(scenes, seed)
+    assert sources.keys() == scenes.keys()
+    assert all(scenes[source] != scenes[row] for row, source in sources.items())
+    assert {scenes[source] for source in sources.values()} == set(names)
+    assert sources == shuffled_sources(scenes, seed)
 
 
 def test_shuffled_labels_leave_features_alone(inputs: Inputs) -> None:
@@ -76,7 +77,7 @@ def test_shuffled_labels_leave_features_alone(inputs: Inputs) -> None:
     a, b = plain.batch(samples), shuffled.batch(samples)
     assert torch.equal(a.features["blocks.1@t500"], b.features["blocks.1@t500"])
     assert any(not torch.equal(a.targets["depth"][name], each) for name, each in b.targets["depth"].items())
-    sources = derangement(inputs.rows[TRAIN], CONFIG.seed)
+    sources = shuffled_sources({row: inputs.clip(row).scene for row in inputs.rows[TRAIN]}, CONFIG.seed)
     for sample in samples:
         theirs = plain.pools[sources[sample.row]]["depth"]
         assert np.array_equal(shuffled.pools[sample.row]["depth"], theirs)

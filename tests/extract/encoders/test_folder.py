@@ -82,7 +82,7 @@ def test_a_model_of_another_kind_is_refused(tiny: Tiny, copy: Path) -> None:
     [
         (tiny_dinov2, None, {"image_size": [40, 32]}, r"image_size is \[40, 32\], expected a number such as 518"),
         (tiny_dinov2, None, {"image_size": 7}, r"a side of 7 and patch_size 8 make no square of patches"),
-        (tiny_dinov2, None, {"patch_size": 0}, r"a side of 40 and patch_size 0 make no square of patches"),
+        (tiny_dinov2, None, {"patch_size": 0}, r"patch_size is 0, where a whole number above zero is needed"),
         (tiny_dinov2, None, {"hidden_size": None}, r"config\.json lacks hidden_size"),
         (tiny_clip, None, {"vision_config": None}, r"config\.json lacks vision_config"),
         (tiny_clip, None, {"vision_config": 3}, r"vision_config is 3, expected an object"),

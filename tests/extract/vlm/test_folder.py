@@ -90,6 +90,10 @@ def test_weights_that_lack_a_tensor_are_refused(folder: Path) -> None:
         ({"vision_config": None}, r"config\.json lacks vision_config"),
         ({"vision_config": 3}, r"vision_config is 3, expected an object"),
         ({"image_token_id": "many"}, r"image_token_id is 'many', expected a number"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"has a quantization_config"),
+        ({"vision_config": {"patch_size": 0}}, r"vision_config\.patch_size is 0, where a whole number above zero"),
+        ({"vision_config": {"spatial_merge_size": -2}}, r"vision_config\.spatial_merge_size is -2, where a whole"),
+        ({"text_config": {"hidden_size": 0}}, r"text_config\.hidden_size is 0, where a whole number"),
         ({"text_config": {"hidden_size": "wide"}}, r"none that Qwen3VLConfig of transformers can read"),
     ],
 )
@@ -167,6 +171,20 @@ def test_an_untrained_network_needs_no_files_but_a_configuration(folder: Path) -
 def test_sizes_are_multiples_of_a_token(folder: Path, size: tuple[int, int]) -> None:
     with pytest.raises(ExtractError, match=r"takes multiples of 32 pixels\. Nearest: 64x96"):
         QWEN.family(folder, size=size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": "  "}, "--prompt: is empty"),
+        ({"prompt": "a\udcff"}, "is no text in UTF-8"),
+        ({"untrained": 0, "checkpoint": "someone/else"}, r"--checkpoint someone/else: random weights need"),
+        ({"untrained": 0, "revision": "abc"}, r"--revision abc: random weights need a configuration alone"),
+    ],
+)
+def test_what_would_change_nothing_or_break_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExtractError, match=message):
+        make_family("qwen3-vl-2b", Options(**options))
 
 
 # --- the hub ----------------------------------------------------------------------------------

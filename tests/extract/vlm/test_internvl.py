@@ -51,7 +51,7 @@ def test_a_video_is_laid_out_as_the_processor_of_the_library_does() -> None:
     laid_out = InternVLProcessor.replace_video_token(names, video, 0)
     end = "<|im_end|>\n<|im_start|>assistant\n"
     assert chat(3) == f"<|im_start|>user\n{laid_out}\nDescribe this video.{end}"
-    assert chat(3, prompt="Where?") == f"<|im_start|>user\n{laid_out}\nWhere?{end}"
+    assert chat(3, prompt="Where?") == f"<|im_start|>user\nWhere?\n{laid_out}\nDescribe this video.{end}"
     assert chat(1) == f"<|im_start|>user\nFrame1: <img>{CONTEXT}</img>\nDescribe this video.{end}"
 
 
@@ -65,7 +65,7 @@ def test_the_paper_has_the_chat_of_the_originals() -> None:
     frames = f"Frame1: <img>{CONTEXT}</img>\nFrame2: <img>{CONTEXT}</img>"
     end = "<|im_end|>\n<|im_start|>assistant\n"
     assert chat(2, preset="paper") == f"{PAPER_SYSTEM}<|im_start|>user\n{frames}{end}"
-    assert chat(2, preset="paper", prompt="Where?") == f"{PAPER_SYSTEM}<|im_start|>user\n{frames}\nWhere?{end}"
+    assert chat(2, preset="paper", prompt="Where?") == f"{PAPER_SYSTEM}<|im_start|>user\nWhere?\n{frames}{end}"
 
 
 @pytest.mark.parametrize("model", InternVL.models)

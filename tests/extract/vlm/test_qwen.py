@@ -55,8 +55,9 @@ def test_images_are_told_as_the_published_template_tells_them(model: str) -> Non
     content = [{"type": "text", "text": "The following images are consecutive frames from a video.\n"}]
     for k in (1, 2, 3):
         content += [{"type": "text", "text": f"Frame{k}: "}, {"type": "image"}, {"type": "text", "text": "\n"}]
-    for options, question in (({}, "Describe this video."), ({"prompt": "Where?"}, "Where?")):
-        expected = rendered(model, [*content, {"type": "text", "text": question}])
+    question = {"type": "text", "text": "Describe this video."}
+    for options, said in (({}, []), ({"prompt": "Where?"}, [{"type": "text", "text": "Where?\n"}])):
+        expected = rendered(model, [*said, *content, question])
         assert "<|image_pad|>".join(family(model, **options).texts(3)) == expected
     assert expected.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n") == (model in QWEN25)
 

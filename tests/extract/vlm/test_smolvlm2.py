@@ -49,7 +49,7 @@ def test_images_to_the_letter() -> None:
         "Describe this video.<end_of_utterance>\nAssistant:"
     )
     assert chat(1, prompt="Where?") == (
-        f"<|im_start|>User: Frame1: {OPEN}<image>{CLOSE}\nWhere?<end_of_utterance>\nAssistant:"
+        f"<|im_start|>User: Where?\nFrame1: {OPEN}<image>{CLOSE}\nDescribe this video.<end_of_utterance>\nAssistant:"
     )
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -51,9 +51,33 @@ class ExtractStep(Flags):
         """Name of the store that the step fills."""
         return self.out or (f"{self.model}-untrained" if self.untrained else self.model)
 
+    @property
+    def features(self) -> list[str]:
+        """The flags of `python -m probes.train` that name it."""
+        return ["--features", f"store/{self.store}"]
+
+
+class FuseStep(_Strict):
+    """Stores that are probed as one: flags of `python -m probes.train`."""
+
+    stores: str = Field(alias="features", pattern=r"^[\w.-]+(\+[\w.-]+)+$")
+    fusion: Literal["lnconcat", "concat"]
+    taps: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> str:
+        """Name of what is probed."""
+        return f"{self.stores}-{self.fusion}"
+
+    @property
+    def features(self) -> list[str]:
+        """The flags of `python -m probes.train` that name it."""
+        flags = ["--features", "store/" + self.stores.replace("+", "+store/"), "--fusion", self.fusion]
+        return flags + (["--taps", ",".join(self.taps)] if self.taps else [])
+
 
 class ProbeStep(_Strict):
-    """The probes trained on every store of the pipeline: the flags of `python -m probes.train`."""
+    """The probes trained on every store and every fusion of the pipeline: the flags of `python -m probes.train`."""
 
     tasks: tuple[str, ...] = ("all",)
     epochs: int | None = Field(default=None, ge=1)
@@ -64,13 +88,19 @@ class ProbeStep(_Strict):
 
 
 class Pipeline(_Strict):
-    """Data set, extractions, probes, report."""
+    """Data set, extractions, fusions of these, probes, report."""
 
     about: str
     dataset: DatasetStep
     extract: tuple[ExtractStep, ...] = Field(min_length=1)
+    fuse: tuple[FuseStep, ...] = ()
     probes: ProbeStep = ProbeStep()
     report: str = "report"
+
+    @property
+    def probed(self) -> tuple[ExtractStep | FuseStep, ...]:
+        """What is probed, in this order."""
+        return *self.extract, *self.fuse
 
 
 _FILE_SCHEMA = TypeAdapter(dict[str, Pipeline])
@@ -148,12 +178,12 @@ def choose(pipelines: Mapping[str, Pipeline], name: str) -> Pipeline:
 
 
 def commands(pipeline: Pipeline) -> Iterator[list[str]]:
-    """The pipeline as command lines: one per extraction, one per store of probes, one report."""
+    """The pipeline as command lines: one per extraction, one per store or fusion of probes, one report."""
     for step in pipeline.extract:
         yield ["python", "-m", "extract", *_flags(step, pipeline.dataset)]
     for shuffled in _label_orders(pipeline):
-        for step in pipeline.extract:
-            yield ["python", "-m", "probes.train", *_probe_flags(step, pipeline), *["--shuffle-labels"] * shuffled]
+        for probed in pipeline.probed:
+            yield ["python", "-m", "probes.train", *_probe_flags(probed, pipeline), *["--shuffle-labels"] * shuffled]
     yield ["python", "-m", "evaluate", "--runs", *_runs(pipeline), "--out", pipeline.report]
 
 
@@ -193,9 +223,9 @@ def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:
     return flags
 
 
-def _probe_flags(step: ExtractStep, pipeline: Pipeline) -> list[str]:
+def _probe_flags(step: ExtractStep | FuseStep, pipeline: Pipeline) -> list[str]:
     probes = pipeline.probes
-    flags = ["--features", f"store/{step.store}", "--dataset", pipeline.dataset.name]
+    flags = [*step.features, "--dataset", pipeline.dataset.name]
     flags += [part for task in probes.tasks for part in ("--task", task)]
     flags += ["--epochs", str(probes.epochs)] if probes.epochs is not None else []
     flags += [part for rate in probes.learning_rates for part in ("--learning-rate", str(rate))]
@@ -211,7 +241,7 @@ def _runs(pipeline: Pipeline) -> list[str]:
     return [
         f"runs/{step.store}-{pipeline.dataset.name}{'-shuffled' * shuffled}"
         for shuffled in _label_orders(pipeline)
-        for step in pipeline.extract
+        for step in pipeline.probed
     ]
 
 
@@ -229,9 +259,10 @@ def _problem(path: Path, tree: yaml.Node | None, error: Mapping[str, Any]) -> st
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:
     """Keys that are allowed where the unknown one stands."""
-    inner: dict[str, type[BaseModel]] = {"dataset": DatasetStep, "extract": ExtractStep, "probes": ProbeStep}
+    steps: list[type[BaseModel]] = [DatasetStep, ExtractStep, FuseStep, ProbeStep]
+    inner = dict(zip(("dataset", "extract", "fuse", "probes"), steps, strict=True))
     model = inner.get(str(location[1]), Pipeline) if len(location) > 2 else Pipeline
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _line(node: yaml.Node | None, location: Sequence[str | int]) -> int:

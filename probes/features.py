@@ -53,8 +53,9 @@ def _require_finite(
             where = np.argwhere((frame & exponent) == exponent)[0].tolist()
             at = [position if frames is None else frames[position], *where]
             clip = inputs.clip(row)
+            checks = " and ".join(f"`python -m store verify {url} --deep`" for url in inputs.features.urls)
             raise NonFiniteError(
                 f"{inputs.features.name}: tap {tap}, clip {clip.id} (row {row}): NaN or infinity at (frame, y, x, "
-                f"channel) = {at}. Check with `python -m store verify {inputs.features.name} --deep`, and extract "
+                f"channel) = {at}. Check with {checks}, and extract "
                 "the tap again, with --store-dtype bfloat16 if its values are too large for float16."
             )

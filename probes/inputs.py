@@ -14,7 +14,7 @@ from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from probes.labels import ClipLabels, LabelSpace
-    from store import ClipRow, FeatureStore
+    from store import ClipRow, FeatureStore, Readable
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -25,13 +25,14 @@ class Inputs:
     """Features and targets of the same clips.
 
     Attributes:
-        features, targets: the two stores.
+        features: a store, or several that are fused.
+        targets: their targets.
         rows: split -> rows of the feature store.
         target_rows: row of the feature store -> row of the targets store.
         space: classes and image size.
     """
 
-    features: FeatureStore
+    features: Readable
     targets: FeatureStore
     rows: Mapping[str, Sequence[int]]
     target_rows: Mapping[int, int]
@@ -48,20 +49,22 @@ class Inputs:
         return ClipLabels(partial(self.targets.read, row=self.target_rows[row]), self.space)
 
 
-def open_inputs(features: str, targets: str | None, dataset: str | None) -> tuple[FeatureStore, FeatureStore]:
-    """Open a feature store and the targets of its dataset, here or behind an address.
+def open_inputs(
+    features: str, targets: str | None, dataset: str | None, fusion: str | None = None
+) -> tuple[Readable, FeatureStore]:
+    """Open a feature store, or several as one by `fusion`, and the targets of the dataset, here or behind an address.
 
     Without `targets`, those of `store/targets` on this machine; if there are none and the features lie behind an
     address (`s3://lab/store/svd/scannet`), those that lie beside them there (`s3://lab/store/targets/scannet`).
 
     Raises:
-        store.StoreError: there is no such feature store.
+        store.StoreError: there is no such feature store, or those that are named cannot be fused.
         TargetsError: the reference is no feature store, or there are no targets, or those of another dataset.
     """
-    from store import FeatureStore, StoreError, StoreNotFoundError
+    from store import FeatureStore, StoreError, StoreNotFoundError, open_features
     from store.layout import TARGETS, is_remote
 
-    opened = FeatureStore.open(features, dataset)
+    opened = open_features(features, dataset, fusion)
     if opened.recipe.backbone is None:
         raise TargetsError(f"{opened.name}: holds targets, not features. Name a feature store such as store/svd.")
     name = opened.recipe.dataset.name
@@ -70,9 +73,10 @@ def open_inputs(features: str, targets: str | None, dataset: str | None) -> tupl
         try:
             labels = FeatureStore.open(reference, None if targets is None else name)
         except StoreNotFoundError:
-            if targets is not None or not is_remote(opened.folder.url):
+            url = next(filter(is_remote, opened.urls), None)
+            if targets is not None or url is None:
                 raise
-            reference = "/".join([*opened.folder.url.split("/")[:-2], reference])
+            reference = "/".join([*url.split("/")[:-2], reference])
             labels = FeatureStore.open(reference)
     except StoreError as error:
         raise TargetsError(
@@ -92,7 +96,7 @@ def open_inputs(features: str, targets: str | None, dataset: str | None) -> tupl
 
 
 def align(
-    features: FeatureStore,
+    features: Readable,
     targets: FeatureStore,
     taps: Sequence[str],
     tasks: Sequence[str],
@@ -179,7 +183,7 @@ def choose_tasks(asked: Sequence[str], targets: FeatureStore) -> list[str]:
     return chosen
 
 
-def choose_taps(asked: Sequence[str], features: FeatureStore) -> list[TapSpec]:
+def choose_taps(asked: Sequence[str], features: Readable) -> list[TapSpec]:
     """Taps by name, or all; in execution order. Raises `UnknownNameError` with the nearest name."""
     known = features.taps
     for name in asked:

@@ -23,11 +23,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(help=__doc__)
 def train(
-    features: Annotated[str, typer.Option(help="Feature store: store/NAME, store/NAME/DATASET, or a path.")],
+    features: Annotated[str, typer.Option(help="Feature store: store/NAME, store/NAME/DATASET, a path; or A+B.")],
     task: Annotated[
         list[str] | None, typer.Option(help="Task to probe for; repeatable. Default: all there are.")
     ] = None,
     taps: Annotated[list[str] | None, typer.Option(help="Tap to probe; repeatable. All if none is given.")] = None,
+    fusion: Annotated[
+        str | None, typer.Option(help="How stores joined by + become one: lnconcat or concat.", metavar="MODE")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Which dataset, if the store holds several.")] = None,
     targets: Annotated[str | None, typer.Option(help="Targets store. Default: store/targets/DATASET.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. Default: runs/NAME-DATASET.")] = None,
@@ -57,7 +60,7 @@ def train(
     from probes.inputs import align, choose_taps, choose_tasks, open_inputs
     from probes.run import Plan, default_out, execute, existing_run
 
-    feature_store, target_store = open_inputs(features, targets, dataset)
+    feature_store, target_store = open_inputs(features, targets, dataset, fusion)
     tasks = choose_tasks(_names(task) or ["all"], target_store)
     chosen = choose_taps(_names(taps), feature_store)
     config = TrainConfig(

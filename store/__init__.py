@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ArrayValueError,
         CorruptShardError,
         FormatError,
+        FusionError,
         MissingClipError,
         RecipeMismatchError,
         StorageFullError,
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
         UnknownArrayError,
     )
     from store.feature_store import FeatureStore
+    from store.fusion.fused_store import FusedStore
+    from store.fusion.opening import fuse, open_features
     from store.layout import find_stores, place, resolve, root
+    from store.readable import Readable
     from store.reading.batch import FeatureBatch, dequantise
     from store.reading.dataset import FeatureDataset
     from store.reading.loader import FeatureLoader
@@ -34,7 +38,15 @@ if TYPE_CHECKING:
     from store.reading.samples import Sampler
     from store.reading.view import open as open  # not in __all__: `import *` must not hide the built-in `open`
     from store.reading.view import open_tap
-    from store.recipe import BackboneRecipe, DatasetRecipe, NoiseRecipe, Recipe, StorageRecipe, differences
+    from store.recipe import (
+        BackboneRecipe,
+        DatasetRecipe,
+        FusionRecipe,
+        NoiseRecipe,
+        Recipe,
+        StorageRecipe,
+        differences,
+    )
     from store.upkeep.finalize import finalize, finalize_if_stale
     from store.writer import StoreWriter
 
@@ -46,6 +58,7 @@ _HOMES = {
         "ArrayValueError",
         "CorruptShardError",
         "FormatError",
+        "FusionError",
         "MissingClipError",
         "RecipeMismatchError",
         "StorageFullError",
@@ -54,14 +67,25 @@ _HOMES = {
         "UnknownArrayError",
     ),
     "store.feature_store": ("FeatureStore",),
+    "store.fusion.fused_store": ("FusedStore",),
+    "store.fusion.opening": ("fuse", "open_features"),
     "store.layout": ("find_stores", "place", "resolve", "root"),
+    "store.readable": ("Readable",),
     "store.reading.view": ("open", "open_tap"),
     "store.reading.batch": ("FeatureBatch", "dequantise"),
     "store.reading.dataset": ("FeatureDataset",),
     "store.reading.loader": ("FeatureLoader",),
     "store.reading.ring": ("Ring",),
     "store.reading.samples": ("Sampler",),
-    "store.recipe": ("BackboneRecipe", "DatasetRecipe", "NoiseRecipe", "Recipe", "StorageRecipe", "differences"),
+    "store.recipe": (
+        "BackboneRecipe",
+        "DatasetRecipe",
+        "FusionRecipe",
+        "NoiseRecipe",
+        "Recipe",
+        "StorageRecipe",
+        "differences",
+    ),
     "store.upkeep.finalize": ("finalize", "finalize_if_stale"),
     "store.writer": ("StoreWriter",),
 }
@@ -81,8 +105,12 @@ __all__ = [
     "FeatureLoader",
     "FeatureStore",
     "FormatError",
+    "FusedStore",
+    "FusionError",
+    "FusionRecipe",
     "MissingClipError",
     "NoiseRecipe",
+    "Readable",
     "Recipe",
     "RecipeMismatchError",
     "Ring",
@@ -101,6 +129,8 @@ __all__ = [
     "finalize",
     "finalize_if_stale",
     "find_stores",
+    "fuse",
+    "open_features",
     "open_tap",
     "place",
     "resolve",

@@ -23,6 +23,10 @@ class UnknownArrayError(StoreError):
     """A store has no array of that name."""
 
 
+class FusionError(StoreError):
+    """Stores cannot be read as one, or it is not said how."""
+
+
 class MissingClipError(StoreError):
     """No commit says that the clip exists."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +32,21 @@ from store.folder import Folder, LocalFolder
 from store.head import load_head
 from store.layout import name_of
 from store.manifest import load_manifest
-from store.recipe import canonical_json
+from store.readable import Readable
 from store.shard import OpenShard
-from store.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from store.creation import Coordinate
 
 _OPEN_SHARDS = 128
 """Shards kept open; processes may commonly open 1024 files."""
 
 
-class FeatureStore:
+class FeatureStore(Readable):
     """A store, opened for reading. Threads may share one.
 
     Attributes:
         folder: where its files are.
-        name: `svd/scannet`.
-        recipe: what made its numbers.
-        clips: the clip table.
-        arrays: array name -> metadata.
-        attrs: attributes of the Zarr group; a targets store has `classes`.
         committed: row -> array name -> record of the shard.
         manifest: the merged commits, if the store was finalized.
         commits: names of all commits that `committed` was made of.
@@ -56,7 +54,7 @@ class FeatureStore:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.name = name_of(folder.url)
+        self.name, self.urls = name_of(folder.url), (folder.url,)
         self._shards: OrderedDict[tuple[str, int], OpenShard] = OrderedDict()
         self._lock = threading.Lock()
         self._verified: dict[tuple[str, int], set[int]] = {}
@@ -116,50 +114,35 @@ class FeatureStore:
         return self.folder.path
 
     @property
-    def taps(self) -> list[str]:
-        """Names of the feature arrays, in execution order of their sites, then from clean to noisy."""
+    def state(self) -> str:
+        """See `Readable.state`: over fingerprint and commits."""
+        return digest_text("\n".join([self.fingerprint, *self.commits]))
 
-        def order(name: str) -> tuple[int, float]:
-            attrs = self.arrays[name].attrs
-            return attrs["depth"], (attrs.get("noise") or {}).get("sigma", 0.0)
+    def reopener(self) -> Callable[[], FeatureStore]:
+        """See `Readable.reopener`: the folder is what is sent, so that another process reads with the same login."""
+        return partial(FeatureStore, self.folder)
 
-        return sorted((name for name, info in self.arrays.items() if info.is_tap), key=order)
+    def holdings(self) -> str:
+        """See `Readable.holdings`."""
+        splits: dict[str, int] = {}
+        for clip in self.clips:
+            splits[clip.split] = splits.get(clip.split, 0) + (clip.row in self.committed)
+        counts = ", ".join(f"{count} of split {name!r}" for name, count in sorted(splits.items()))
+        return f"the store holds {counts}"
 
-    def info(self, array: str) -> ArrayInfo:
-        """Metadata of one array. Raises `UnknownArrayError` with the names there are."""
-        if array not in self.arrays:
-            raise UnknownArrayError(f"{self.name}: {did_you_mean('array', array, self.arrays)}")
-        return self.arrays[array]
+    def coordinates(self) -> dict[str, Coordinate]:
+        """See `Readable.coordinates`. Each is compared with the digest in `recipe.json`."""
+        from store.reading.coordinates import read_coordinates
 
-    def tap_fingerprint(self, array: str) -> str:
-        """Identity of one tap: xxh3_128 over the recipe's fingerprint, the array's name and its attributes.
+        return read_coordinates(self)
 
-        The attributes hold what the recipe leaves to taps: site and noise level. Taps with the same identity hold the
-        same numbers, whatever lies beside them.
-        """
-        return digest_text(canonical_json([self.fingerprint, array, self.info(array).attrs]))
+    def mask(self, array: str) -> NDArray[np.bool_]:
+        """See `Readable.mask`."""
+        return self.committed.mask(array)
 
-    def rows(self, split: str | None = None, arrays: Sequence[str] = ()) -> list[int]:
-        """Rows of the split that are committed for all the arrays (for any, if none is given), in order.
-
-        Raises:
-            MissingClipError: there is none; says what the store holds instead.
-        """
-        masks = [self.committed.mask(self.info(array).name) for array in arrays or self.arrays]
-        masks = masks or [np.zeros(len(self.clips), bool)]
-        held = np.logical_and.reduce(masks) if arrays else np.logical_or.reduce(masks)
-        rows = [clip.row for clip in self.clips if split in (None, clip.split) and held[clip.row]]
-        if not rows:
-            splits: dict[str, int] = {}
-            for clip in self.clips:
-                splits[clip.split] = splits.get(clip.split, 0) + (clip.row in self.committed)
-            counts = ", ".join(f"{count} of split {name!r}" for name, count in sorted(splits.items()))
-            several = f"all of {len(arrays)} arrays" if len(arrays) > 4 else ", ".join(arrays)
-            raise MissingClipError(
-                f"{self.name}: no committed clip of split {split!r} with {several or 'any array'}; "
-                f"the store holds {counts}. Finish it with `python -m extract`."
-            )
-        return rows
+    def sizes(self, array: str) -> NDArray[np.uint64]:
+        """See `Readable.sizes`."""
+        return self.committed.sizes(array)
 
     def read(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from store.arrays import GROUP
 from store.clips import CLIPS
 from store.commits import COMMITS
-from store.errors import StoreNotFoundError
+from store.errors import FusionError, StoreNotFoundError
 from store.head import RECIPE
 from store.manifest import MANIFEST
 
@@ -104,6 +104,7 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
 
     Raises:
         StoreNotFoundError: nothing is there, or several are and none was chosen; says which.
+        FusionError: the reference joins several stores by `+`.
     """
     path = place(reference)
     if (path / RECIPE).exists():
@@ -120,6 +121,7 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
     if inside:
         problem = "holds several datasets" if dataset is None else f"holds no dataset {dataset!r}"
         raise StoreNotFoundError(f"{path}: {problem}. Choose one with --dataset: {', '.join(inside)}.")
+    check_single(reference)
     known = sorted({name for store in find_stores() for name in (store.parent.name, name_of(store))})
     near = get_close_matches(str(reference).removeprefix("store/"), known, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join('store/' + name for name in near)}?" if near else ""
@@ -127,6 +129,36 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
         f"{reference}: no feature store at {path}.{hint} "
         "List stores with `python -m store ls`; make one with `python -m extract --model … --dataset …`."
     )
+
+
+def split_reference(reference: str | Path) -> list[str]:
+    """The references that `+` joins: `store/svd+store/qwen3-vl-8b` is two. Within the name of a store it joins nothing.
+
+    Of several ways to read a text, the one with the longest names of stores that are there, from the left.
+    """
+    pieces, parts = str(reference).split("+"), []
+    while pieces:
+        names = ("+".join(pieces[:count]) for count in range(len(pieces), 1, -1))
+        parts.append(next((name for name in names if _is_here(name)), pieces[0]))
+        pieces = pieces[parts[-1].count("+") + 1 :]
+    return parts
+
+
+def check_single(reference: str | Path) -> None:
+    """Raise `FusionError` if a reference that leads to no store joins several by `+`."""
+    parts = split_reference(reference)
+    if len(parts) > 1 and all(parts):
+        raise FusionError(
+            f"{reference}: names {len(parts)} stores ({', '.join(parts)}) where one is expected. Name one of them; or, "
+            "to train on them or copy them as one, say how they are fused: --fusion lnconcat, or concat."
+        )
+
+
+def _is_here(reference: str) -> bool:
+    if is_remote(reference):
+        return False
+    path = place(reference)
+    return (path / RECIPE).exists() or bool(_inside(path))
 
 
 def find_stores(base: Path | None = None) -> Iterator[Path]:

@@ -7,10 +7,10 @@ particular to one tap (site, noise level) stands in the attributes of its array,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_serializer
 
 from store.digest import DIGEST_PATTERN, digest_text
 from store.errors import FormatError
@@ -31,7 +31,7 @@ class BackboneRecipe(_Frozen):
     Attributes:
         family, family_version: the adapter's code; its version is raised when its numbers change.
         model: name of the model (`svd-xt`).
-        kind: `vgm`, `vlm`, `encoder` or `control`.
+        kind: `vgm`, `vlm`, `encoder` or `control`; or `fusion`: several of them, see `Recipe.fusion`.
         checkpoint, revision, digest: identity of the weights; `digest` is the xxh3_128 of their files.
         untrained: seed of random weights, or `None` for the trained ones.
         dtype: dtype of the computation.
@@ -42,7 +42,7 @@ class BackboneRecipe(_Frozen):
     family: Text
     family_version: int
     model: FileName
-    kind: Literal["vgm", "vlm", "encoder", "control"]
+    kind: Literal["vgm", "vlm", "encoder", "control", "fusion"]
     checkpoint: Text
     revision: Text | None
     digest: Digest
@@ -94,8 +94,25 @@ class StorageRecipe(_Frozen):
     converted_from: Text | None = None
 
 
+class FusionRecipe(_Frozen):
+    """How the features of several stores became one. See `store.fusion`.
+
+    Attributes:
+        mode: `lnconcat` or `concat`.
+        eps: of the LayerNorm of `lnconcat`; `None` for `concat`.
+        branches: recipes of the stores, in the order of their channels.
+    """
+
+    mode: Literal["lnconcat", "concat"]
+    eps: float | None
+    branches: Annotated[tuple[Recipe, ...], Field(min_length=2)]
+
+
 class Recipe(_Frozen):
-    """All that can change a number of a store. Taps are not part of it: a tap is the same beside any others."""
+    """All that can change a number of a store. Taps are not part of it: a tap is the same beside any others.
+
+    `fusion` is `None`, and then not written, for features that come from one backbone.
+    """
 
     kind: Literal["features", "targets"]
     dataset: DatasetRecipe
@@ -103,9 +120,15 @@ class Recipe(_Frozen):
     preprocessing: dict[str, JsonValue] = {}
     noise: NoiseRecipe | None = None
     storage: StorageRecipe = StorageRecipe()
+    fusion: FusionRecipe | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_fusion(self, serialise: Callable[[Recipe], dict[str, Any]]) -> dict[str, Any]:
+        content = serialise(self)
+        return content if self.fusion else {name: value for name, value in content.items() if name != "fusion"}
 
     def canonical_json(self) -> str:
-        """One text for one recipe: sorted keys, no blanks, all defaults written out."""
+        """One text for one recipe: sorted keys, no blanks, all defaults written out, but for an absent `fusion`."""
         return canonical_json(self.model_dump(mode="json"))
 
     @property
@@ -136,7 +159,9 @@ def parse_recipe(content: object, where: str) -> Recipe:
 
 
 def flatten(value: object, prefix: str = "") -> dict[str, object]:
-    """Nested JSON objects as one level of dotted names."""
+    """Nested JSON objects, and lists of objects, as one level of dotted names; entries of a list by number from 0."""
+    if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     flat: dict[str, object] = {}

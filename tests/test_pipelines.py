@@ -55,6 +55,26 @@ def test_probes_with_shuffled_labels_are_further_runs() -> None:
     assert "runs/pixels-rooms-shuffled" in lines[-1]
 
 
+def test_a_fusion_is_probed_like_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(
+        GOOD
+        + """\
+    - {model: position, untrained: true}
+  fuse:
+    - {features: pixels+position-untrained, fusion: lnconcat, taps: [rgb+grid, rgb+plane]}
+    - {features: pixels+position-untrained, fusion: concat}
+"""
+    )
+    lines = [shlex.join(each) for each in pipelines.commands(pipelines.choose(pipelines.load(path), "mine"))]
+    assert len(lines) == 2 + 4 + 1
+    features = "python -m probes.train --features store/pixels+store/position-untrained --fusion"
+    assert lines[4].startswith(f"{features} lnconcat --taps rgb+grid,rgb+plane --dataset rooms")
+    assert lines[5].startswith(f"{features} concat --dataset rooms")
+    runs = "runs/pixels+position-untrained-lnconcat-rooms runs/pixels+position-untrained-concat-rooms"
+    assert lines[6].startswith(f"python -m evaluate --runs runs/pixels-rooms runs/position-untrained-rooms {runs} ")
+
+
 GOOD = """\
 mine:
   about: a test
@@ -63,6 +83,11 @@ mine:
     - model: pixels
       grid: [8, 8]
 """
+
+
+def fuse(step: str) -> tuple[str, str]:
+    """The change that adds a fusion, in line 4."""
+    return "  extract:", f"  fuse: [{step}]\n  extract:"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +99,9 @@ mine:
         (("    - model: pixels\n", "    - limit: 0\n"), r"file.yaml:5: mine.extract.0.model: Field required"),
         (("{name: rooms}", "{name: rooms, root: 3}"), r"file.yaml:3: mine.dataset.root"),
         (("mine:", "mine: ["), "not YAML"),
+        (fuse("{features: pixels, fusion: concat}"), r"file.yaml:4: mine.fuse.0.features"),
+        (fuse("{features: a+b, fusion: cat}"), r"file.yaml:4: mine.fuse.0.fusion: .*lnconcat"),
+        (fuse("{feature: a+b, fusion: concat}"), r"mine.fuse.0.feature: unknown key. Did you mean features\?"),
         ((GOOD, ""), "file.yaml:1"),
     ],
 )

@@ -12,6 +12,9 @@ import typer
 
 Reference = Annotated[str, typer.Argument(help="A store: store/NAME, store/NAME/DATASET, a path, or an address.")]
 Dataset = Annotated[str | None, typer.Option(help="Which data set, if the reference holds several.")]
+Fusion = Annotated[
+    str | None, typer.Option(help="How stores joined by + become one: lnconcat or concat.", metavar="MODE")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from store.commands._parts import Clips, Limit, Splits, Taps, Threads, progress_bar, report_failures, selection
-from store.commands._shared import Dataset, Json, Reference, print_json, say
+from store.commands._shared import Dataset, Fusion, Json, Reference, print_json, say
 from store.commands._tables import print_table
 from store.errors import NotWritableError, StoreError
 from store.layout import is_remote, place
 from store.sizes import show_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from store.feature_store import FeatureStore
+    from store.readable import Readable
     from store.sharing.requantise import Converted
     from store.sharing.selection import Selection
     from store.sharing.transfer import Transferred
@@ -32,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def copy(
-    source: Reference,
+    source: Annotated[str, typer.Argument(help="A store: store/NAME, store/NAME/DATASET, a path, an address; or A+B.")],
     destination: Annotated[
         str, typer.Argument(help="Where to: store/NAME/DATASET, a path, s3://… or hf://datasets/….")
     ],
@@ -44,6 +47,7 @@ def copy(
     dtype: Annotated[
         str | None, typer.Option(help="Convert features: float16, bfloat16, float32 or int8-channel.")
     ] = None,
+    fusion: Fusion = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -52,15 +56,26 @@ def copy(
     A part is the same store with fewer taps and clips. It can be completed later.
 
     With --dtype it is a new store, whose recipe says what it was converted from.
+
+    With --fusion it is a new store of what the stores A+B hold together, in float16 unless --dtype says otherwise.
     """
+    part = selection(taps, splits, clips, limit)
+    if fusion is not None:
+        from store.fusion.materialise import materialise
+        from store.fusion.opening import open_fused
+
+        fused = open_fused(source, fusion, dataset)
+        _convert("fuse", materialise, fused, destination, dtype or "float16", part, threads, as_json)
+        return
     from store.feature_store import FeatureStore
 
     store = FeatureStore.open(source, dataset)
-    part = selection(taps, splits, clips, limit)
     if dtype is None:
         _transfer("copy", store, destination, part, threads, as_json)
     else:
-        _convert(store, destination, dtype, part, threads, as_json)
+        from store.sharing.requantise import requantise
+
+        _convert("convert", requantise, store, destination, dtype, part, threads, as_json)
 
 
 def push(
@@ -196,22 +211,29 @@ def _transfer(
 
 
 def _convert(
-    store: FeatureStore, reference: str, dtype: str, part: Selection, threads: int | None, as_json: bool
+    verb: str,
+    write: Callable[..., Converted],
+    store: Readable,
+    reference: str,
+    dtype: str,
+    part: Selection,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
-    from store.sharing.requantise import requantise
-
+    """Write a new store by `requantise` or `materialise`, and say what was done."""
     if is_remote(reference):
-        raise NotWritableError(f"{reference}: convert to a folder of this machine, then push that.")
+        raise NotWritableError(f"{reference}: {verb} to a folder of this machine, then push that.")
     path = place(reference)
     begun = time.monotonic()
-    with progress_bar(f"convert {store.name}", quiet=as_json) as progress:
-        done = requantise(store, path, dtype, part, threads=threads or 2, progress=progress)
+    with progress_bar(f"{verb} {store.name}", quiet=as_json) as progress:
+        done = write(store, path, dtype, part, threads=threads or 2, progress=progress)
     if as_json:
         print_json(_costs(store, path, done))
     else:
-        say(f"{store.folder.url} -> {path}")
+        origin = done.recipe.storage.converted_from
+        say(f"{store.url} -> {path}")
         say(
-            f"  {done.clips} clips as {dtype} (from {done.recipe.storage.converted_from}) in "
+            f"  {done.clips} clips as {dtype}{f' (from {origin})' if origin else ''} in "
             f"{time.monotonic() - begun:.1f} s{_also(done.clips_there)}; fingerprint {done.recipe.fingerprint}"
         )
         if done.costs:
@@ -229,9 +251,9 @@ def _summary(store: FeatureStore, url: str, done: Transferred) -> dict[str, Any]
     return {"source": store.folder.url, "destination": url, "fingerprint": store.fingerprint, **asdict(done)}
 
 
-def _costs(store: FeatureStore, path: Path, done: Converted) -> dict[str, Any]:
+def _costs(store: Readable, path: Path, done: Converted) -> dict[str, Any]:
     return {
-        "source": store.folder.url,
+        "source": store.url,
         "destination": str(path),
         "fingerprint": done.recipe.fingerprint,
         "storage": done.recipe.storage.model_dump(mode="json"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store.arrays import ArrayInfo
 from store.creation import Coordinate
 from store.errors import FormatError
-from store.feature_store import FeatureStore
+from store.readable import Readable
 
 OF_A_CLIP = ("row", "scene", "split", "bank_frame")
 """Names of the coordinates along `clip` that every store has, the clip's id apart."""
@@ -21,7 +21,7 @@ _WHOLE_IMAGE = "centre of the grid cell in the image, which spans 0 to 1 from th
 
 
 def clip_coordinates(
-    features: FeatureStore, rows: Sequence[int], frames: int | None, stored: Mapping[str, Coordinate]
+    features: Readable, rows: Sequence[int], frames: int | None, stored: Mapping[str, Coordinate]
 ) -> dict[str, xr.Variable]:
     """Coordinates of the axes `clip` and `frame`.
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch.utils.data import Dataset, default_collate
 
-from store.feature_store import FeatureStore
+from store.readable import Readable
 from store.reading.batch import FeatureBatch
 from store.reading.handle import StoreHandle
 from store.reading.samples import clip_lengths
@@ -60,7 +60,7 @@ class FeatureDataset(Dataset[FeatureBatch]):
 
     def __init__(
         self,
-        features: FeatureStore,
+        features: Readable,
         taps: Sequence[str],
         *,
         rows: Sequence[int] | None = None,
@@ -89,8 +89,8 @@ class FeatureDataset(Dataset[FeatureBatch]):
         arrays = [features.info(tap) for tap in self._taps]
         slot = Slot(arrays, len(request), max((len(frames) for _, frames in request), default=0))
         batch, reads = slot.lay_out(request)
-        for read in reads:
-            read.run(features, self._verify)
+        for unit in features.units(reads):
+            features.fill(unit, self._verify)
         return ReadTogether(batch)
 
     @staticmethod

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from store.arrays import ArrayInfo
-from store.feature_store import FeatureStore
+from store.readable import Readable
 from store.recipe import canonical_json
 
 _MARKS = {"logical_dtype", "scale"}
 
 
-def store_attrs(features: FeatureStore) -> dict[str, Any]:
+def store_attrs(features: Readable) -> dict[str, Any]:
     """Of the root: name, place and fingerprint of the store, what was run on what, and the group's attributes."""
     recipe = features.recipe
-    said = {"store": features.name, "source": features.folder.url, "fingerprint": features.fingerprint}
+    said = {"store": features.name, "source": features.url, "fingerprint": features.fingerprint}
     said["dataset"] = recipe.dataset.name
     if recipe.backbone is not None:
         said["model"] = recipe.backbone.model

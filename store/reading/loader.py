@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from store.feature_store import FeatureStore
+from store.readable import Readable
 from store.reading.batch import FeatureBatch
 from store.reading.ring import SLOTS, THREADS, Ring
 from store.reading.samples import Sampler, clip_lengths
@@ -49,7 +49,7 @@ class FeatureLoader:
 
     def __init__(
         self,
-        features: FeatureStore,
+        features: Readable,
         taps: Sequence[str],
         *,
         rows: Sequence[int] | None = None,

@@ -14,7 +14,7 @@ from threading import current_thread
 
 import torch
 
-from store.feature_store import FeatureStore
+from store.readable import Readable
 from store.reading.batch import FeatureBatch
 from store.reading.slot import ClipRead, Request, Slot
 
@@ -54,7 +54,7 @@ class Ring:
 
     def __init__(
         self,
-        features: FeatureStore,
+        features: Readable,
         taps: Sequence[str],
         *,
         clips: int,
@@ -106,7 +106,8 @@ class Ring:
                 while free and (request := next(asked, None)) is not None:
                     slot, copied = free.pop()
                     batch, reads = slot.lay_out(request)
-                    ahead.append((slot, batch, [pool.submit(self._fill, read, copied) for read in reads]))
+                    units = self._features.units(reads)
+                    ahead.append((slot, batch, [pool.submit(self._fill, unit, copied) for unit in units]))
                 if not ahead:
                     return
                 slot, batch, done = ahead.popleft()
@@ -127,12 +128,13 @@ class Ring:
             if self._pool is pool:
                 self._pool = None
 
-    def _fill(self, read: ClipRead, copied: Callable[[], None] | None) -> None:
+    def _fill(self, unit: Sequence[ClipRead], copied: Callable[[], None] | None) -> None:
         if copied is not None:
             copied()
-        read.run(self._features, self._verify)
+        self._features.fill(unit, self._verify)
         if self._check is not None:
-            self._check(read)
+            for read in unit:
+                self._check(read)
 
     def _when_copied(self) -> Callable[[], None] | None:
         """Waits for the copies out of pinned memory that the current stream has yet to make, ours or the consumer's."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from store.errors import MissingClipError
-from store.feature_store import FeatureStore
+from store.readable import Readable
 
 
 class Sample(NamedTuple):
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
 
 
 def clip_lengths(
-    features: FeatureStore, taps: Sequence[str], rows: Sequence[int] | None = None, split: str | None = None
+    features: Readable, taps: Sequence[str], rows: Sequence[int] | None = None, split: str | None = None
 ) -> dict[int, int]:
     """Row -> number of bank frames: of `rows`, or of all clips (of a split) that are committed for all taps.
 

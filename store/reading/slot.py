@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from store.arrays import ArrayInfo
-from store.feature_store import FeatureStore
+from store.readable import Readable
 from store.reading.batch import FeatureBatch
 
 Request = Sequence[tuple[int, Sequence[int]]]
@@ -34,7 +34,7 @@ class ClipRead(NamedTuple):
     values: NDArray[Any]
     scale: NDArray[np.float32] | None
 
-    def run(self, features: FeatureStore, verify: bool | None) -> None:
+    def run(self, features: Readable, verify: bool | None) -> None:
         """Read. Raises what `FeatureStore.read` raises."""
         features.read(self.tap, self.row, self.frames, out=self.values, verify=verify)
         if self.scale is not None:

@@ -12,9 +12,9 @@ from xarray.core import indexing
 
 from store.arrays import ArrayInfo
 from store.digest import digest_text
-from store.feature_store import FeatureStore
+from store.fusion.opening import open_features
+from store.readable import Readable
 from store.reading.axes import OF_A_CLIP, cell_centres, class_names, clip_coordinates
-from store.reading.coordinates import read_coordinates
 from store.reading.describe import store_attrs, tap_attrs, variable_attrs
 from store.reading.handle import StoreHandle
 from store.reading.lazy import LazyArray
@@ -29,6 +29,7 @@ def open(
     reference: str | Path,
     dataset: str | None = None,
     *,
+    fusion: str | None = None,
     taps: Sequence[str] | None = None,
     split: str | None = None,
     chunks: Mapping[str, int] | None = None,
@@ -52,6 +53,7 @@ def open(
     Args:
         reference: `store/svd`, `store/svd/scannet`, a path, or `s3://…`, `hf://datasets/…`, `https://…`.
         dataset: which one, if the reference holds the stores of several data sets.
+        fusion: `lnconcat` or `concat`: how the stores that `+` joins in the reference become one, see `store.fuse`.
         taps: names of the arrays to open, taps or labels; all of the store if `None`. Only clips that are committed
             for all of them are there.
         split: only clips of this split.
@@ -63,12 +65,13 @@ def open(
 
     Raises:
         StoreNotFoundError: the reference names no store.
+        FusionError: several stores and no `fusion`, or stores that do not fit together.
         UnknownArrayError: the store has no array of that name.
         MissingClipError: no clip of the split is committed for all the arrays.
         FormatError: a file of the store is damaged.
         ValueError: `chunks` names a dimension that no array has, or `taps` is empty.
     """
-    features = FeatureStore.open(reference, dataset)
+    features = open_features(reference, dataset, fusion)
     if isinstance(taps, str):
         raise TypeError(f"taps: expected several names, got {taps!r}. Write [{taps!r}], or use open_tap.")
     if taps is not None and not taps:
@@ -82,6 +85,7 @@ def open_tap(
     tap: str,
     dataset: str | None = None,
     *,
+    fusion: str | None = None,
     split: str | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
@@ -89,12 +93,12 @@ def open_tap(
 
     All clips that are committed for this tap are there. A label may be named too; its variable has its own name.
     """
-    features = FeatureStore.open(reference, dataset)
+    features = open_features(reference, dataset, fusion)
     view = _View(features, [tap], split, chunks)
     return view.node([tap]).assign_attrs(store_attrs(features))
 
 
-def _all_arrays(features: FeatureStore) -> list[str]:
+def _all_arrays(features: Readable) -> list[str]:
     """Taps, then labels. The scales of `int8-channel` are no array of their own here."""
     scales = {info.scale for info in features.arrays.values()}
     labels = [name for name, info in features.arrays.items() if not info.is_tap and name not in scales]
@@ -105,11 +109,11 @@ class _View:
     """What the nodes of one tree share. Its arrays have the names of dimensions that the tree has."""
 
     def __init__(
-        self, features: FeatureStore, arrays: Sequence[str], split: str | None, chunks: Mapping[str, int] | None
+        self, features: Readable, arrays: Sequence[str], split: str | None, chunks: Mapping[str, int] | None
     ) -> None:
         self._features, self._chunks = features, chunks
         self._handle = StoreHandle(features)
-        self._stored = read_coordinates(features)
+        self._stored = features.coordinates()
         self._coordinates: dict[int | None, dict[str, xr.Variable]] = {}
         labels = {name for name, info in features.arrays.items() if not info.is_tap}
         taken = labels.union(OF_A_CLIP, self._stored)
@@ -142,7 +146,7 @@ class _View:
             coordinates |= cell_centres(info) | class_names(info, self._features.attrs)
         variables = {FEATURES if info.is_tap else info.name: self._variable(info) for info in infos}
         node = xr.Dataset(variables, coordinates, tap_attrs(infos[0]) if infos and infos[0].is_tap else {})
-        node.encoding["source"] = self._features.folder.url
+        node.encoding["source"] = self._features.url
         return node
 
     def _shared(self, frames: int | None) -> dict[str, xr.Variable]:

@@ -23,6 +23,7 @@ from store.feature_store import FeatureStore
 from store.head import RECIPE, Head, seal_head
 from store.layout import PROVENANCE
 from store.progress import Progress, Silent, in_order
+from store.readable import Readable
 from store.recipe import Recipe
 from store.sharing.destination import LocalDestination, check_apart
 from store.sharing.selection import Selection, chosen_arrays, chosen_rows
@@ -109,7 +110,7 @@ def requantise(
         StoreError: the type is unknown or the one there is, or the arrays hold labels.
         RecipeMismatchError: another store is at the path; names the fields that differ.
     """
-    selection, progress = selection or Selection(), progress or Silent()
+    selection = selection or Selection()
     recipe = converted_recipe(source, dtype)
     names = chosen_arrays(source, selection)
     labels = [name for name in names if not source.info(name).is_tap]
@@ -119,11 +120,30 @@ def requantise(
             "Leave them out of --taps, or copy them without --dtype."
         )
     rows = chosen_rows(source, selection, names)
-    there = _prepare(source, path, recipe, names)
-    lacking = {name: source.committed.mask(name) & ~there.committed.mask(name) for name in names}
+    return rewrite(source, _prepare(source, path, recipe, names), names, rows, threads, progress)
+
+
+def rewrite(
+    source: Readable,
+    there: FeatureStore,
+    names: Sequence[str],
+    rows: Sequence[int],
+    threads: int,
+    progress: Progress | None,
+) -> Converted:
+    """Write what a store lacks of some arrays and clips, in the storage types that it has for them.
+
+    Args:
+        source: what the values are read from.
+        there: a store on this machine, of the same clips, which has the arrays.
+        names, rows: which arrays and clips.
+        threads, progress: as for `requantise`.
+    """
+    progress = progress or Silent()
+    lacking = {name: source.mask(name) & ~there.mask(name) for name in names}
     todo = {row: [name for name in names if lacking[name][row]] for row in rows}
-    done = Converted(len(rows), sum(not due for due in todo.values()), recipe, {})
-    sizes = {name: source.committed.sizes(name) for name in names}
+    done = Converted(len(rows), sum(not due for due in todo.values()), there.recipe, {})
+    sizes = {name: source.sizes(name) for name in names}
     progress.start(int(sum(sizes[name][row] for row, due in todo.items() for name in due)))
     portions = [(row, portion) for row, due in todo.items() for portion in _portions(source, due)]
 
@@ -148,8 +168,7 @@ def requantise(
 def converted_recipe(source: FeatureStore, dtype: str) -> Recipe:
     """The recipe of the converted store. Raises `StoreError` if there is nothing to convert."""
     storage = source.recipe.storage
-    if dtype not in FEATURE_DTYPES:
-        raise StoreError(did_you_mean("storage type", dtype, FEATURE_DTYPES))
+    check_dtype(dtype)
     if source.recipe.kind != "features":
         raise StoreError(f"{source.name}: holds labels, which have one storage type only. Copy it without --dtype.")
     if storage.dtype == dtype:
@@ -157,6 +176,12 @@ def converted_recipe(source: FeatureStore, dtype: str) -> Recipe:
     history = storage.dtype if storage.converted_from is None else f"{storage.converted_from} > {storage.dtype}"
     storage = storage.model_copy(update={"dtype": dtype, "converted_from": history})
     return source.recipe.model_copy(update={"storage": storage})
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise `StoreError` with the nearest name if features cannot be kept in this type."""
+    if dtype not in FEATURE_DTYPES:
+        raise StoreError(did_you_mean("storage type", dtype, FEATURE_DTYPES))
 
 
 def _prepare(source: FeatureStore, path: Path, recipe: Recipe, names: Sequence[str]) -> FeatureStore:
@@ -186,7 +211,7 @@ def _skeleton(source: FeatureStore, recipe: Recipe) -> dict[str, bytes]:
     return {**files, RECIPE: seal_head(Head(recipe, source.attrs, digests))}
 
 
-def _portions(source: FeatureStore, names: Sequence[str]) -> Iterator[list[str]]:
+def _portions(source: Readable, names: Sequence[str]) -> Iterator[list[str]]:
     portion: list[str] = []
     held = 0
     for name in names:
@@ -210,7 +235,7 @@ class _Values:
     problem: str = ""
 
 
-def _convert(source: FeatureStore, there: FeatureStore, row: int, name: str) -> _Values:
+def _convert(source: Readable, there: FeatureStore, row: int, name: str) -> _Values:
     dtype = there.info(name).dtype
     try:
         values = source.read(name, row, verify=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from store.arrays import SCALE
 from store.errors import FormatError, MissingClipError, StoreError, UnknownArrayError
-from store.feature_store import FeatureStore
 from store.folder import check_name
+from store.readable import Readable
 from store.suggest import did_you_mean
 
 
@@ -32,7 +32,7 @@ class Selection:
     limit: int | None = None
 
 
-def chosen_arrays(store: FeatureStore, selection: Selection) -> list[str]:
+def chosen_arrays(store: Readable, selection: Selection) -> list[str]:
     """The arrays that are meant, scales left out, in the order of the store.
 
     Raises:
@@ -40,9 +40,10 @@ def chosen_arrays(store: FeatureStore, selection: Selection) -> list[str]:
         FormatError: an array has a name that could lead out of a folder.
         StoreError: the store has no array at all.
     """
-    known = [*store.taps, *(name for name in store.arrays if name not in store.taps and not _is_scale(store, name))]
+    others = [name for name, info in store.arrays.items() if not info.is_tap and not _is_scale(store, name)]
+    known = [*store.taps, *others]
     if not known:
-        raise StoreError(f"{store.folder.url}: has no arrays. Extract some first: `python -m extract`.")
+        raise StoreError(f"{store.url}: has no arrays. Extract some first: `python -m extract`.")
     for name in selection.arrays:
         if name not in known:
             raise UnknownArrayError(f"{store.name}: {did_you_mean('tap or array', name, known)}")
@@ -50,11 +51,11 @@ def chosen_arrays(store: FeatureStore, selection: Selection) -> list[str]:
     for name in chosen:
         check_name(name)
         if "/" in name:
-            raise FormatError(f"{store.folder.url}: {name!r} is no name of an array. Restore the store from a copy.")
+            raise FormatError(f"{store.url}: {name!r} is no name of an array. Restore the store from a copy.")
     return chosen
 
 
-def chosen_rows(store: FeatureStore, selection: Selection, arrays: Sequence[str], *, whole: bool = False) -> list[int]:
+def chosen_rows(store: Readable, selection: Selection, arrays: Sequence[str], *, whole: bool = False) -> list[int]:
     """The committed clips that are meant, as rows in order.
 
     Args:
@@ -94,16 +95,16 @@ def chosen_rows(store: FeatureStore, selection: Selection, arrays: Sequence[str]
 
 
 def committed_for(
-    store: FeatureStore, arrays: Sequence[str], combine: Callable[..., NDArray[np.bool_]]
+    store: Readable, arrays: Sequence[str], combine: Callable[..., NDArray[np.bool_]]
 ) -> NDArray[np.bool_]:
     """Which rows are committed: (clip,), the masks of the arrays combined."""
-    held = store.committed.mask(arrays[0])
+    held = store.mask(arrays[0])
     for name in arrays[1:]:
-        held = combine(held, store.committed.mask(name))
+        held = combine(held, store.mask(name))
     return held
 
 
-def _named(store: FeatureStore, clips: Sequence[str]) -> set[int]:
+def _named(store: Readable, clips: Sequence[str]) -> set[int]:
     """Rows of clips by id, or by row where no clip has that id."""
     if not clips:
         return set()
@@ -122,7 +123,7 @@ def _named(store: FeatureStore, clips: Sequence[str]) -> set[int]:
     return found
 
 
-def _is_scale(store: FeatureStore, name: str) -> bool:
+def _is_scale(store: Readable, name: str) -> bool:
     base = name.removesuffix(SCALE)
     return base != name and base in store.arrays and store.arrays[base].scale == name
 

@@ -84,3 +84,18 @@ def test_features_without_targets_and_addresses_without_stores_are_named(
         train(f"{web.url}/lab/toy/world", tmp_path / "run")
     with pytest.raises(StoreNotFoundError, match=r"no feature store there"):
         train(f"{web.url}/lab/nothing", tmp_path / "run")
+
+
+def test_stores_behind_addresses_are_fused(
+    web: Served, finalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finalized, web.path / "lab")
+    asked = ["--fusion", "lnconcat", "--taps", f"blocks.0+{TAP}", *ARGUMENTS[2:]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATURE_STORE", str(finalized))
+        app(["--features", "store/toy+store/toy", *asked, "--out", "at-home"], standalone_mode=False)
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    store = f"{web.url}/lab/toy/world"
+    app(["--features", f"{store}+{store}", *asked, "--out", "away"], standalone_mode=False)
+    assert weights(Path("away")) == weights(Path("at-home"))
+    assert web.behaviour.count("features.zarr/blocks.0/c.") == len(FeatureStore.open(store).rows())

@@ -146,9 +146,9 @@ def test_tables_of_members_are_complete() -> None:
 
 
 def test_members_of_a_recipe_are_all_named() -> None:
-    from store.recipe import BackboneRecipe, DatasetRecipe, NoiseRecipe, Recipe, StorageRecipe
+    from store.recipe import BackboneRecipe, DatasetRecipe, FusionRecipe, NoiseRecipe, Recipe, StorageRecipe
 
-    for model in (Recipe, DatasetRecipe, BackboneRecipe, NoiseRecipe, StorageRecipe):
+    for model in (Recipe, DatasetRecipe, BackboneRecipe, NoiseRecipe, StorageRecipe, FusionRecipe):
         for name in model.model_fields:
             assert f"`{name}`" in PAGE, f"{model.__name__}.{name}"
 

@@ -25,9 +25,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from extract.backbones.base import Offload, Options
+from extract.checkpoints.loading import draw
 from extract.diffusion.backbone import LatentVideoBackbone
 from extract.diffusion.latent_video import LatentVideoFamily
-from extract.checkpoints.loading import draw
 from extract.diffusion.prompt import drawn_prompt
 from extract.engine import DTYPES, clip_features
 from extract.errors import ExtractError

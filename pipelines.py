@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from extract.arguments import Flags
 
@@ -101,6 +101,16 @@ class Pipeline(_Strict):
     def probed(self) -> tuple[ExtractStep | FuseStep, ...]:
         """What is probed, in this order."""
         return *self.extract, *self.fuse
+
+    @model_validator(mode="after")
+    def _one_run_for_each(self) -> Self:
+        names = [step.store for step in self.probed]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"{', '.join(twice)} would be made twice, in one place. Put their sites or taps into one step, or give "
+                "an extraction a name of its own (out)"
+            )
+        return self
 
 
 _FILE_SCHEMA = TypeAdapter(dict[str, Pipeline])

@@ -145,8 +145,14 @@ def to_svg(figure: Figure, key: str, title: str) -> str:
 
 
 def _is_flat(model: ModelResult) -> bool:
-    """Whether all taps lie at one depth, so that there is none to draw them over."""
-    return len({tap.probe.depth for tap in model.taps}) == 1
+    """Whether taps lie at one depth that are not of several noise levels, so that there is none to draw them over.
+
+    Of a fusion many do, which combine one layer with several others.
+    """
+    lines = _lines(model).values()
+    return any(len({tap.probe.depth for tap in taps}) < len(taps) for taps in lines) or (
+        len({tap.probe.depth for tap in model.taps}) == 1
+    )
 
 
 def _lines(model: ModelResult) -> dict[str | None, list[TapResult]]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from probes.config import TapSpec
-from probes.errors import SplitError, TargetsError, UnknownNameError
+from probes.errors import ProbesError, SplitError, TargetsError, UnknownNameError
 from probes.tasks import TASKS
 from store.suggest import did_you_mean
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from store import ClipRow, FeatureStore, Readable
 
 TRAIN, VAL, TEST = "train", "val", "test"
+MOST_FUSED = 16
+"""Combinations of taps that are all probed if none is named; batches of more would fill the memory."""
 SPLITS = (TRAIN, VAL, TEST)
 
 
@@ -186,6 +188,11 @@ def choose_tasks(asked: Sequence[str], targets: FeatureStore) -> list[str]:
 def choose_taps(asked: Sequence[str], features: Readable) -> list[TapSpec]:
     """Taps by name, or all; in execution order. Raises `UnknownNameError` with the nearest name."""
     known = features.taps
+    if not asked and features.recipe.fusion is not None and len(known) > MOST_FUSED:
+        raise ProbesError(
+            f"{features.name}: its branches have {len(known)} combinations of taps, each as wide as all branches "
+            f"together. Choose some: --taps {known[-1]}"
+        )
     for name in asked:
         if name not in known:
             raise UnknownNameError(f"{features.name}: {did_you_mean('tap', name, known)}")

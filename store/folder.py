@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from store.errors import CorruptShardError, FormatError
+from store.errors import CorruptShardError, FormatError, StoreError
 from store.files import Buffer, raise_for, write_atomic
 from store.records import FileRecord
 
@@ -101,6 +101,11 @@ class LocalFolder:
         try:
             shard = LocalShard(path)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise StoreError(
+                    f"{path}: cannot be opened ({error.strerror}). The store is sound: let this process open more "
+                    "files (`ulimit -n 4096`), or use fewer stores at once."
+                ) from error
             raise CorruptShardError(f"{path}: committed, but cannot be opened ({error.strerror}). {REPAIR}") from error
         if shard.size != record.size:
             raise CorruptShardError(f"{path}: has {shard.size} bytes, committed were {record.size}. {REPAIR}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -134,8 +135,11 @@ def resolve(reference: str | Path, dataset: str | None = None) -> Path:
 def split_reference(reference: str | Path) -> list[str]:
     """The references that `+` joins: `store/svd+store/qwen3-vl-8b` is two. Within the name of a store it joins nothing.
 
-    Of several ways to read a text, the one with the longest names of stores that are there, from the left.
+    Of several ways to read a text, the one with the longest names of stores that are there, from the left. An address
+    ends where the next one begins.
     """
+    if len(remote := re.split(r"\+(?=[a-z0-9]+://)", str(reference))) > 1 and is_remote(remote[0]):
+        return remote
     pieces, parts = str(reference).split("+"), []
     while pieces:
         names = ("+".join(pieces[:count]) for count in range(len(pieces), 1, -1))

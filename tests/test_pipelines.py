@@ -75,6 +75,13 @@ def test_a_fusion_is_probed_like_a_store(tmp_path: Path) -> None:
     assert lines[6].startswith(f"python -m evaluate --runs runs/pixels-rooms runs/position-untrained-rooms {runs} ")
 
 
+def test_nothing_is_made_twice_in_one_place(tmp_path: Path) -> None:
+    fused = "  fuse:\n" + "    - {features: pixels+position, fusion: concat, taps: [a]}\n" * 2
+    (tmp_path / "file.yaml").write_text(GOOD + fused)
+    with pytest.raises(pipelines.PipelineError, match=r"pixels\+position-concat would be made twice.*Put their sites"):
+        pipelines.load(tmp_path / "file.yaml")
+
+
 GOOD = """\
 mine:
   about: a test

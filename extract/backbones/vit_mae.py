@@ -25,6 +25,7 @@ class ViTMAE(EncoderFamily):
         "vit-mae-base": Checkpoint("facebook/vit-mae-base", None, 85_798_656, "Apache-2.0")
     }
     network = "ViTMAEModel"
+    pickled = True
     blocks = "layers"
     norm = summary = "layernorm"
     interpolation = "bilinear"

@@ -46,6 +46,8 @@ class ModelFamily(FolderFamily):
     """Class of transformers that fits the weight file."""
     whole: ClassVar[str | None] = None
     """Class that `config.json` describes, where `network` is a part of it."""
+    pickled: ClassVar[bool] = False
+    """Whether the weights may be a `pytorch_model.bin`, which is read without running what it holds."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Entries that every `config.json` of the family has."""
     tokenizer_files: ClassVar[tuple[str, ...]] = ()
@@ -55,7 +57,8 @@ class ModelFamily(FolderFamily):
     @property
     def parts(self) -> Sequence[Component]:
         """The model, and the tokenizer beside it."""
-        model = Component(MODEL, self.network, "transformers", needs=("model_type", *self.needs), folder="")
+        needs = ("model_type", *self.needs)
+        model = Component(MODEL, self.network, "transformers", needs=needs, folder="", pickled=self.pickled)
         if not self.tokenizer_files or self.options.untrained is not None:
             return (model,)
         return (model, Component("tokenizer", role="tokenizer", folder="", files=self.tokenizer_files))

@@ -24,7 +24,10 @@ def check_same_clips(branches: Sequence[FeatureStore]) -> None:
         if branch.recipe.backbone is None:
             raise FusionError(f"{branch.name}: holds labels, which are not fused. Name stores of features only.")
         if not branch.taps:
-            raise FusionError(f"{branch.name}: has no taps to fuse. Extract some first: `python -m extract`.")
+            raise FusionError(
+                f"{branch.name}: has no taps to fuse. Extract some first (`python -m extract`); "
+                "if it is on a web server, finalize it where it was made (`python -m store finalize`), and upload again."
+            )
         lines = list(_dataset_lines(first.recipe.dataset, branch.recipe.dataset))
         lines += _clip_lines(first.clips, branch.clips)
         if lines:

@@ -39,7 +39,7 @@ class FusedStore(Readable):
 
     Args:
         branches: the stores, all of the same clips.
-        mode: `lnconcat`: the features of each branch have mean 0 and variance 1 in every cell; or `concat`.
+        mode: `lnconcat`: the features of each branch have mean 0 and variance 1 in every cell, where they are well above eps; or `concat`.
 
     Attributes:
         branches: the stores.

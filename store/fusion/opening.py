@@ -53,6 +53,10 @@ def fuse(stores: Sequence[str | Path | FeatureStore], mode: str = "lnconcat", da
         StoreNotFoundError: a reference names no store.
         FusionError: the stores are not of the same clips, or show different parts of the image.
     """
+    if any(isinstance(store, FusedStore) for store in stores):
+        raise FusionError(
+            "a fusion is no branch of another. Fuse all branches at once, or copy it first: `python -m store copy`."
+        )
     return FusedStore(
         [store if isinstance(store, FeatureStore) else FeatureStore.open(store, dataset) for store in stores], mode
     )

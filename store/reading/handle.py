@@ -11,7 +11,7 @@ from store.errors import RecipeMismatchError
 from store.readable import Readable
 
 _KEPT = 4
-"""What a process keeps open of what it was sent.
+"""How many stores a process keeps open of what it was sent; a fusion is several.
 
 Each store holds up to 128 shards open, and a process may commonly open 1024 files, of which others need some too.
 """
@@ -58,6 +58,6 @@ def _open(reopen: Callable[[], Readable], state: str) -> Readable:
         key = pickle.dumps(reopen), state  # the URL for messages tells neither logins nor caches apart
         if key not in _opened:
             _opened[key] = reopen()
-            while len(_opened) > _KEPT:
+            while len(_opened) > 1 and sum(len(store.urls) for store in _opened.values()) > _KEPT:
                 del _opened[next(iter(_opened))]
         return _opened[key]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from evaluate.protocols import protocol_of
 from evaluate.records import Run
+from probes import inputs
 from probes.checkpoint import load
 from probes.config import TrainConfig
 from probes.data import TrainingStream
-from probes.errors import NonFiniteError, UnknownNameError
+from probes.errors import NonFiniteError, ProbesError, UnknownNameError
 from probes.inputs import align, choose_taps, open_inputs
 from probes.tasks import get_task
 from probes.train import app
@@ -157,6 +158,14 @@ def test_taps_are_chosen_by_their_joined_names(pair: Path) -> None:
     assert (tap.site, tap.noise, tap.channels, tap.grid_map) == ("blocks.1+llm.1", "t500", 80, (1.0, 0.0, 1.0, 0.0))
     with pytest.raises(UnknownNameError, match=r"'blocks.1@t500\+llm.2'. Did you mean blocks.1@t500\+llm.1"):
         choose_taps(["blocks.1@t500+llm.2"], features)
+
+
+def test_many_combinations_are_not_all_probed_unasked(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, _ = open_inputs(f"store/toy+store/{QUIET}", None, None, "lnconcat")
+    monkeypatch.setattr(inputs, "MOST_FUSED", 1)
+    with pytest.raises(ProbesError, match=r"have 2 combinations of taps.*Choose some: --taps blocks.1@t500\+llm.1"):
+        choose_taps([], features)
+    assert len(choose_taps(["blocks.0+llm.1", "blocks.1@t500+llm.1"], features)) == 2
 
 
 def test_batches_are_those_of_the_fusion(pair: Path) -> None:

@@ -206,6 +206,7 @@ def test_a_plus_in_the_name_of_a_store_joins_nothing(pair: list[FeatureStore]) -
     assert split_reference("store/wan+store/qwen") == ["store/wan", "store/qwen"]
     assert split_reference("store/wan+qwen+store/wan+qwen+qwen") == ["store/wan+qwen", "store/wan+qwen", "qwen"]
     assert split_reference("s3://lab/a+s3://lab/b") == ["s3://lab/a", "s3://lab/b"]
+    assert split_reference("s3://lab/a+b-concat+hf://datasets/c") == ["s3://lab/a+b-concat", "hf://datasets/c"]
     with pytest.raises(FusionError, match=r"store/wan\+qwen: is not several stores, and --fusion concat"):
         open_features("store/wan+qwen", fusion="concat")
 
@@ -239,6 +240,11 @@ def test_commands_for_one_store_name_the_branches(pair: list[FeatureStore], comm
 
 
 # What does not fit together
+
+
+def test_a_fusion_is_no_branch(pair: list[FeatureStore]) -> None:
+    with pytest.raises(FusionError, match="a fusion is no branch of another"):
+        fuse([fuse(pair, "concat"), pair[0]], "concat")  # type: ignore[list-item]
 
 
 def test_one_store_is_no_fusion(pair: list[FeatureStore]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from store import CorruptShardError, FeatureStore, FormatError
+from store import CorruptShardError, FeatureStore, FormatError, StoreError
 from tests.store.conftest import Example
 
 
@@ -43,6 +44,18 @@ def test_missing_and_shortened_shards_are_found(filled: Example) -> None:
     path.unlink()
     with pytest.raises(CorruptShardError, match="cannot be opened"):
         FeatureStore.open(filled.path).read("early", 0)
+
+
+def test_too_many_open_files_are_no_damage(filled: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("store.folder.LocalShard", full)
+    with pytest.raises(
+        StoreError, match=r"The store is sound: let this process open more files \(`ulimit -n"
+    ) as caught:
+        FeatureStore.open(filled.path).read("early", 0)
+    assert not isinstance(caught.value, CorruptShardError)
 
 
 def test_damaged_tables_are_refused(filled: Example) -> None:

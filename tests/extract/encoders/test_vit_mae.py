@@ -31,6 +31,19 @@ def test_patches_are_those_that_the_library_shuffles_and_puts_back(checkpoint: C
     assert not torch.allclose(got, in_rows(output.last_hidden_state[:, 1:], 5), atol=1e-2)
 
 
+def test_weights_may_be_pickled_as_older_files_are(checkpoint: Callable[[Tiny], Path], tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = Path(shutil.copytree(checkpoint(MAE), tmp_path / "old"))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    clip = random_clip(1, MAE.size)
+    a, b = (features(MAE.load(root), clip) for root in (checkpoint(MAE), folder))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_no_random_numbers_are_drawn(checkpoint: Callable[[Tiny], Path]) -> None:
     clip = random_clip(1, MAE.size)
     backbone = MAE.load(checkpoint(MAE))

@@ -35,10 +35,13 @@ class _Strict(BaseModel):
 
 
 class DatasetStep(_Strict):
-    """Which data. `root` is where its files are, if not where its environment variable points."""
+    """Which data: flags of `python -m extract`. `root` is where it is, if not where its environment variable points."""
 
     name: str
     root: Path | None = None
+    clip_frames: int | None = Field(default=None, ge=1)
+    clip_window: Literal["centre", "whole"] | None = None
+    bank: Literal["paper"] | int | None = None
 
 
 class ExtractStep(Flags):
@@ -217,8 +220,9 @@ def _report_is_current(pipeline: Pipeline) -> bool:
 
 def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:
     flags = ["--model", step.model, "--dataset", dataset.name]
-    if dataset.root is not None:
-        flags += ["--root", str(dataset.root)]
+    for field in ("root", "clip_frames", "clip_window", "bank"):
+        if (value := getattr(dataset, field)) is not None:
+            flags += ["--" + field.replace("_", "-"), str(value)]
     for field, info in ExtractStep.model_fields.items():
         value = getattr(step, field)
         if field == "model" or value == info.default:

@@ -11,7 +11,7 @@ import numpy as np
 
 from extract.backbones.base import Family, NoiseLevel, Site
 from extract.datasets.base import Clip, Dataset
-from extract.errors import ExtractError, UnknownNameError
+from extract.errors import DataError, ExtractError, UnknownNameError
 from extract.identity import dataset_recipe, feature_recipe
 from store import (
     ArraySpec,
@@ -24,6 +24,9 @@ from store import (
 )
 from store.head import RECIPE
 from store.suggest import did_you_mean
+
+MOST_NAMED = 20
+"""Damaged clips that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,22 @@ def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> lis
 
 
 def clip_table(clips: Sequence[Clip]) -> list[ClipRow]:
-    """The clip table of a data set, in its order."""
-    return [
-        ClipRow(
-            row=row, id=c.id, scene=c.scene, split=c.split, bank=tuple(c.bank), n_frames=c.n_frames, digest=c.digest()
+    """The clip table of a data set, in its order. Raises `DataError` naming every clip whose files cannot be read."""
+    table, wrong = [], []
+    for row, c in enumerate(clips):
+        try:
+            digest = c.digest()
+        except DataError as error:
+            wrong.append(f"clip {c.id}: {error}")
+            continue
+        bank = tuple(c.bank)
+        table.append(
+            ClipRow(row=row, id=c.id, scene=c.scene, split=c.split, bank=bank, n_frames=c.n_frames, digest=digest)
         )
-        for row, c in enumerate(clips)
-    ]
+    if wrong:
+        listed = "\n".join(wrong[:MOST_NAMED]) + (f"\nand {len(wrong) - MOST_NAMED} more" * (len(wrong) > MOST_NAMED))
+        raise DataError(f"{len(wrong)} of {len(clips)} clips cannot be read; nothing was begun:\n{listed}")
+    return table
 
 
 def select_rows(table: Sequence[ClipRow], split: str | None, limit: int | None) -> list[int]:

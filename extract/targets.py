@@ -57,6 +57,11 @@ _DESCRIPTIONS = {
     "cam_to_world": "OpenCV axes, metres",
     "intrinsics": "pixels of the target images; the image spans [0, width] x [0, height]",
 }
+_UNSCALED = {
+    "depth": {"description": "planar z, 0 = invalid; each scene has a scale of its own", "units": "1"},
+    "cam_to_world": {"description": "OpenCV axes, positions in the unit of depth"},
+}
+"""What is said instead where `Dataset.depth_unit` is not metres."""
 
 
 def targets_path(dataset: Dataset) -> Path:
@@ -128,6 +133,8 @@ def _open(path: Path, dataset: Dataset, table: Sequence[ClipRow], arrays: dict[s
         dims = _DIMS[name]
         shape = (longest, *values.shape[1:]) if dims[0] == "frame" else values.shape
         said = {"description": _DESCRIPTIONS.get(name), "units": _UNITS.get(name)}
+        if dataset.depth_unit != "m":
+            said |= _UNSCALED.get(name, {})
         attrs = {key: value for key, value in said.items() if value is not None}
         specs.append(ArraySpec(name, shape, str(values.dtype), dims, attrs, compressed=True))
     _create(path, dataset, table, specs)

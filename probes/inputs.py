@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probes.config import TapSpec
 from probes.errors import ProbesError, SplitError, TargetsError, UnknownNameError
@@ -13,13 +13,15 @@ from probes.tasks import TASKS
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from probes.labels import ClipLabels, LabelSpace
     from store import ClipRow, FeatureStore, Readable
 
 TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
 MOST_FUSED = 16
 """Combinations of taps that are all probed if none is named; batches of more would fill the memory."""
-SPLITS = (TRAIN, VAL, TEST)
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,23 @@ class Inputs:
         return self.features.clips[row]
 
     def labels(self, row: int) -> ClipLabels:
-        """Targets of one clip, read when asked for."""
+        """Targets of one clip, read when asked for.
+
+        Poses that are asked for must all be known: raises `TargetsError` for a clip in which one is not (all zero).
+        """
         from probes.labels import ClipLabels
 
-        return ClipLabels(partial(self.targets.read, row=self.target_rows[row]), self.space)
+        return ClipLabels(partial(self._read, row=row), self.space)
+
+    def _read(self, array: str, row: int) -> NDArray[Any]:
+        values = self.targets.read(array, self.target_rows[row])
+        if array == "cam_to_world" and (lost := [k for k, pose in enumerate(values) if not pose.any()]):
+            frames = [self.clip(row).bank[k] for k in lost]
+            raise TargetsError(
+                f"{self.targets.name}: clip {self.clip(row).id}: the camera pose of frames {frames} is not known, and "
+                "tasks that need poses cannot leave frames out yet. Name the other tasks: --task tagging,segmentation"
+            )
+        return values
 
 
 def open_inputs(

@@ -107,6 +107,8 @@ class Dataset(ABC):
     """Directory that comes with this project, if one does."""
     default_sampling: ClassVar[Sampling | None] = None
     """Which frames of a recording make a clip; `None` if the dataset itself is made of clips."""
+    depth_unit: ClassVar[str] = "m"
+    """Of depths and positions, as the CF conventions write it: `m`, or `1` where each scene has a scale of its own."""
 
     version: str
     classes: Sequence[ClassInfo]

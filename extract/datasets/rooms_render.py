@@ -1,4 +1,4 @@
-"""Make, measure and describe the `rooms` dataset: `python -m extract.datasets.rooms_render --help`."""
+"""Make, measure, describe and export the `rooms` dataset: `python -m extract.datasets.rooms_render --help`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("dir", type=Path, nargs="?", default=HERE)
     sheet.add_argument("--out", type=Path, required=True, metavar="PNG")
     sheet.add_argument("--truth", action="store_true", help="also depth and instances")
+    export = commands.add_parser("export", help="write rooms in the release layout of another dataset (needs no bpy)")
+    export.add_argument("out", type=Path, metavar="DIR", help="a new folder")
+    export.add_argument("--as", dest="layout", choices=["scannet"], required=True)
+    export.add_argument("--rooms", type=_rooms, metavar="0-5", help="which rooms (default: all)")
+    export.add_argument(
+        "--from", dest="dir", type=Path, default=HERE, metavar="ROOMS_DIR", help="default: the shipped rooms"
+    )
     return parser
 
 
@@ -77,6 +84,10 @@ def _run(args: argparse.Namespace) -> int:
         from extract.datasets.roomgen import card
 
         card.write(args.dir)
+    elif args.command == "export":
+        from extract.datasets.roomgen import as_scannet
+
+        as_scannet.export(args.dir, args.out, args.rooms)
     else:
         from extract.datasets.roomgen import sheet
 

@@ -26,7 +26,7 @@ def check_same_clips(branches: Sequence[FeatureStore]) -> None:
         if not branch.taps:
             raise FusionError(
                 f"{branch.name}: has no taps to fuse. Extract some first (`python -m extract`); "
-                "if it is on a web server, finalize it where it was made (`python -m store finalize`), and upload again."
+                "if it is on a web server, finalize it where it was made (`python -m store finalize`), then upload it."
             )
         lines = list(_dataset_lines(first.recipe.dataset, branch.recipe.dataset))
         lines += _clip_lines(first.clips, branch.clips)

@@ -39,7 +39,8 @@ class FusedStore(Readable):
 
     Args:
         branches: the stores, all of the same clips.
-        mode: `lnconcat`: the features of each branch have mean 0 and variance 1 in every cell, where they are well above eps; or `concat`.
+        mode: `lnconcat`: the features of each branch have mean 0 and variance 1 in every cell
+            (less, where they are not well above eps); or `concat`.
 
     Attributes:
         branches: the stores.

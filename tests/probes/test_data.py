@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from probes.config import TrainConfig
 from probes.data import Sample, TrainingStream, choose_frames, prefetch, schedule, shuffled_sources, windows
-from probes.errors import NonFiniteError, SplitError
+from probes.errors import NonFiniteError, SplitError, TargetsError
 from probes.features import read_features
 from probes.inputs import TRAIN, Inputs, align, open_inputs
 from probes.tasks import TASKS, get_task
@@ -140,3 +141,20 @@ def test_a_nan_in_the_store_is_named(inputs: Inputs, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(inputs.features, "read", damaged)
     with pytest.raises(NonFiniteError, match=r"tap blocks\.0, clip train-2 .*= \[1, 2, 3, 4\]"):
         read_features(inputs, "blocks.0", 2)
+
+
+def test_a_pose_that_is_not_known_is_named_and_never_used(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = type(inputs.targets).read
+
+    def lost(store: Any, array: str, row: int, *more: Any, **named: Any) -> Any:
+        values = read(store, array, row, *more, **named)
+        if array == "cam_to_world":
+            values = values.copy()
+            values[1] = 0
+        return values
+
+    monkeypatch.setattr(type(inputs.targets), "read", lost)
+    row = inputs.rows[TRAIN][0]
+    assert inputs.labels(row).depth.any()
+    with pytest.raises(TargetsError, match=r"clip train-0: the camera pose of frames \[2\] is not known.*--task"):
+        _ = inputs.labels(row).cam_to_world

@@ -23,8 +23,8 @@ LATER = 10.0
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few bytes count as large, and as written a while ago."""
     monkeypatch.setattr(digests, "_SMALL", 10)
-    now = digests.time.time
-    monkeypatch.setattr(digests.time, "time", lambda: now() + LATER)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + LATER)
 
 
 @pytest.fixture

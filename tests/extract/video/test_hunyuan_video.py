@@ -185,7 +185,7 @@ def test_noise_that_is_none_is_refused(text: str) -> None:
 def test_it_takes_no_image_and_no_preset_of_the_paper() -> None:
     with pytest.raises(ExtractError, match="conditioned on no image"):
         family(condition="first")
-    with pytest.raises(ExtractError, match="hunyuanvideo has standard"):
+    with pytest.raises(ExtractError, match="hunyuanvideo takes standard"):
         family(preset="paper")
 
 

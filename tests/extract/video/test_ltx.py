@@ -201,7 +201,7 @@ def test_a_condition_is_the_latent_of_one_frame_in_the_first_place(folder: Path)
         ({"size": (480, 700)}, r"size 480x700: ltx-video takes multiples of 32 pixels\. Nearest: 480x704\."),
         ({"frames": 120}, r"window of 120 frames: .* 8 n \+ 1 frames\. Nearest: 121\."),
         ({"condition": "middle"}, r"--condition middle: ltx-video takes none \| first \| last"),
-        ({"preset": "paper"}, r"ltx-video has standard"),
+        ({"preset": "paper"}, r"ltx-video takes standard"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

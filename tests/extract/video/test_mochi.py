@@ -226,7 +226,7 @@ def test_bfloat16_frames_would_be_up_to_a_quarter_of_a_turn_off() -> None:
         ({"size": (480, 840)}, r"size 480x840: mochi-1 takes multiples of 16 pixels\. Nearest: 480x8(32|48)\."),
         ({"frames": 30}, r"window of 30 frames: .* 6 n \+ 1 frames\. Nearest: 31\."),
         ({"condition": "first"}, r"--condition first: mochi-1 is conditioned on no image"),
-        ({"preset": "paper"}, r"mochi-1 has standard"),
+        ({"preset": "paper"}, r"mochi-1 takes standard"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

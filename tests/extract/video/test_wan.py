@@ -62,7 +62,7 @@ def test_the_paper_preset_is_index_749_of_the_real_scheduler() -> None:
         assert level.timestep == 502
         assert level.sigma == pytest.approx(float(scheduler.sigmas[749]), abs=1e-3)
         assert list(family.default_sites()) == ["blocks.18", "blocks.20"]
-    with pytest.raises(ExtractError, match=r"--preset paper: wan2\.2-ti2v-5b has standard"):
+    with pytest.raises(ExtractError, match=r"--preset paper: wan2\.2-ti2v-5b takes standard"):
         Wan("wan2.2-ti2v-5b", Options(preset="paper"))
 
 
@@ -171,7 +171,7 @@ def test_clip_sees_what_the_librarys_processor_shows_it(size: tuple[int, int]) -
         ({"frames": 80}, r"window of 80 frames: the autoencoder takes 4 n \+ 1 frames\. Nearest: 81"),
         ({"frames": 1}, r"Nearest: 5|4 n \+ 1"),
         ({"condition": "first"}, r"--condition first: wan2\.1-t2v-1\.3b is conditioned on no image"),
-        ({"preset": "papr"}, r"--preset papr: .*has standard \| paper"),
+        ({"preset": "papr"}, r"--preset papr: .*takes standard \| paper"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:

@@ -49,7 +49,7 @@ class Inputs:
     def labels(self, row: int) -> ClipLabels:
         """Targets of one clip, read when asked for.
 
-        Poses that are asked for must all be known: raises `TargetsError` for a clip in which one is not (all zero).
+        Poses and cameras must all be known where they are asked for: raises `TargetsError` if one is all zero.
         """
         from probes.labels import ClipLabels
 
@@ -57,11 +57,11 @@ class Inputs:
 
     def _read(self, array: str, row: int) -> NDArray[Any]:
         values = self.targets.read(array, self.target_rows[row])
-        if array == "cam_to_world" and (lost := [k for k, pose in enumerate(values) if not pose.any()]):
+        if array in ("cam_to_world", "intrinsics") and (lost := [k for k, pose in enumerate(values) if not pose.any()]):
             frames = [self.clip(row).bank[k] for k in lost]
             raise TargetsError(
-                f"{self.targets.name}: clip {self.clip(row).id}: the camera pose of frames {frames} is not known, and "
-                "tasks that need poses cannot leave frames out yet. Name the other tasks: --task tagging,segmentation"
+                f"{self.targets.name}: clip {self.clip(row).id}: {array} of frames {frames} is not known (all zero), "
+                "and tasks that need it cannot leave frames out yet. Name the other tasks: --task tagging,segmentation"
             )
         return values
 

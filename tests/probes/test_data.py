@@ -156,5 +156,5 @@ def test_a_pose_that_is_not_known_is_named_and_never_used(inputs: Inputs, monkey
     monkeypatch.setattr(type(inputs.targets), "read", lost)
     row = inputs.rows[TRAIN][0]
     assert inputs.labels(row).depth.any()
-    with pytest.raises(TargetsError, match=r"clip train-0: the camera pose of frames \[2\] is not known.*--task"):
+    with pytest.raises(TargetsError, match=r"clip train-0: cam_to_world of frames \[2\] is not known.*--task"):
         _ = inputs.labels(row).cam_to_world

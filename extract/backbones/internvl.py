@@ -44,6 +44,8 @@ class InternVL(VisionLanguageFamily):
     `paper` has the chat of the originals, as that code has: a system prompt, and no question. It does not run the
     originals' own code, which computes attention with flash-attn (`--attention flash_attention_2`).
 
+    The dynamic rotary positions of InternVL3 differ from plain ones only beyond the most tokens that a chat may have.
+
     The positions of the vision tower are a table for one size; the library interpolates it for another, and takes
     squares only. `untrained` draws the vision tower with standard deviation 0.02: with the published one, 1e-10,
     nothing would be left of a frame. Its position table is then zero, as its class draws it.
@@ -99,18 +101,6 @@ class InternVL(VisionLanguageFamily):
         raise WeightsError(f"checkpoint {self._configs_root}: config.json: {wrong}. Fetch the published file.")
 
     @property
-    def tower(self) -> Mapping[str, Any]:
-        """Configuration of the vision tower."""
-        found: Mapping[str, Any] = self.config["vision_config"]
-        return found
-
-    @property
-    def language(self) -> Mapping[str, Any]:
-        """Configuration of the language model."""
-        found: Mapping[str, Any] = self.config["text_config"]
-        return found
-
-    @property
     def vision(self) -> Place:
         """Blocks of the vision tower."""
         count = self.side // self.patch
@@ -147,11 +137,6 @@ class InternVL(VisionLanguageFamily):
     def placeholder_text(self) -> str:
         """As the tokenizer has it."""
         return "<IMG_CONTEXT>"
-
-    @property
-    def text_limits(self) -> tuple[int, int]:
-        """As the configuration says. The dynamic rotary positions of InternVL3 change only beyond it."""
-        return self.language["vocab_size"], self.language["max_position_embeddings"]
 
     def preprocessing(self) -> Preprocessing:
         """Stretched to one tile."""

@@ -88,11 +88,6 @@ class VisionLanguageFamily(ModelFamily):
     def placeholder_text(self) -> str:
         """The same token as the tokenizer has it, to see that both are of one model."""
 
-    @property
-    @abstractmethod
-    def text_limits(self) -> tuple[int, int]:
-        """Size of the vocabulary, and the most tokens that the language model takes."""
-
     @abstractmethod
     def texts(self, frames: int) -> Sequence[str]:
         """The chat, cut where the frames stand: one text more than there are frames.
@@ -117,6 +112,25 @@ class VisionLanguageFamily(ModelFamily):
         """How many placeholder tokens each frame has: those of its grid first, row by row, and any others after."""
         rows, columns = self.llm.grid
         return [rows * columns] * frames
+
+    # --- what most configurations say alike ------------------------------------------------------
+
+    @property
+    def tower(self) -> Mapping[str, Any]:
+        """Configuration of the vision tower."""
+        found: Mapping[str, Any] = self.config["vision_config"]
+        return found
+
+    @property
+    def language(self) -> Mapping[str, Any]:
+        """Configuration of the language model; older files have it at the top."""
+        found: Mapping[str, Any] = self.config.get("text_config") or self.config
+        return found
+
+    @property
+    def text_limits(self) -> tuple[int, int]:
+        """Size of the vocabulary, and the most tokens that the language model takes."""
+        return self.language["vocab_size"], self.language["max_position_embeddings"]
 
     # --- what follows ---------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.backbones.base import PAPER, Options, Site
@@ -46,18 +46,6 @@ class QwenFamily(VisionLanguageFamily):
     # --- facts ------------------------------------------------------------------------------
 
     @property
-    def tower(self) -> Mapping[str, Any]:
-        """Configuration of the vision tower."""
-        found: Mapping[str, Any] = self.config["vision_config"]
-        return found
-
-    @property
-    def language(self) -> Mapping[str, Any]:
-        """Configuration of the language model; older files have it at the top."""
-        found: Mapping[str, Any] = self.config.get("text_config") or self.config
-        return found
-
-    @property
     def merge(self) -> int:
         """So many by so many patches are one token."""
         return int(self.tower["spatial_merge_size"])
@@ -98,11 +86,6 @@ class QwenFamily(VisionLanguageFamily):
     def placeholder_text(self) -> str:
         """As the tokenizer has it."""
         return "<|video_pad|>" if self.layout == VIDEO else "<|image_pad|>"
-
-    @property
-    def text_limits(self) -> tuple[int, int]:
-        """As the configuration says."""
-        return self.language["vocab_size"], self.language["max_position_embeddings"]
 
     def preprocessing(self) -> Preprocessing:
         """Stretched to a multiple of the side of a token."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from extract.backbones.base import WEIGHTS_AND_SIZE, Options, Site
@@ -59,18 +58,6 @@ class TileFamily(VisionLanguageFamily):
         """Raise `WeightsError` for a configuration that the library's own code does not fit."""
         raise WeightsError(f"checkpoint {self._configs_root}: config.json: {wrong}. Fetch the published file.")
 
-    @property
-    def tower(self) -> Mapping[str, Any]:
-        """Configuration of the vision tower."""
-        found: Mapping[str, Any] = self.config["vision_config"]
-        return found
-
-    @property
-    def language(self) -> Mapping[str, Any]:
-        """Configuration of the language model."""
-        found: Mapping[str, Any] = self.config["text_config"]
-        return found
-
     def tower_at(self, module: str) -> Place:
         """Blocks of the vision tower."""
         return Place(module, self.tower["hidden_size"], (self.across, self.across), self.tower["num_hidden_layers"])
@@ -78,11 +65,6 @@ class TileFamily(VisionLanguageFamily):
     def language_at(self, module: str, cells: int) -> Place:
         """Blocks of the language model, for frames of so many by so many tokens."""
         return Place(module, self.language["hidden_size"], (cells, cells), self.language["num_hidden_layers"])
-
-    @property
-    def text_limits(self) -> tuple[int, int]:
-        """As the configuration says."""
-        return self.language["vocab_size"], self.language["max_position_embeddings"]
 
     def preprocessing(self) -> Preprocessing:
         """Stretched to a square, in [-1, 1]."""

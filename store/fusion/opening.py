@@ -38,7 +38,9 @@ def open_fused(reference: str | Path, mode: str, dataset: str | None = None) -> 
     return fuse(parts, mode, dataset)
 
 
-def fuse(stores: Sequence[str | Path | FeatureStore], mode: str = "lnconcat", dataset: str | None = None) -> FusedStore:
+def fuse(
+    stores: Sequence[str | Path | FeatureStore | FusedStore], mode: str = "lnconcat", dataset: str | None = None
+) -> FusedStore:
     """Several feature stores read as one, without writing anything: features of the same clips, cell by cell.
 
     >>> features = fuse(["store/wan2.1-t2v-14b", "store/qwen3-vl-8b"])
@@ -51,12 +53,14 @@ def fuse(stores: Sequence[str | Path | FeatureStore], mode: str = "lnconcat", da
 
     Raises:
         StoreNotFoundError: a reference names no store.
-        FusionError: the stores are not of the same clips, or show different parts of the image.
+        FusionError: the stores are not of the same clips, show different parts of the image, or are fusions themselves.
     """
-    if any(isinstance(store, FusedStore) for store in stores):
-        raise FusionError(
-            "a fusion is no branch of another. Fuse all branches at once, or copy it first: `python -m store copy`."
-        )
-    return FusedStore(
-        [store if isinstance(store, FeatureStore) else FeatureStore.open(store, dataset) for store in stores], mode
-    )
+    branches = []
+    for store in stores:
+        if isinstance(store, FusedStore):
+            raise FusionError(
+                f"{store.name}: is a fusion, which is no branch of another. Fuse all at once, or copy it first: "
+                "`python -m store copy`."
+            )
+        branches.append(store if isinstance(store, FeatureStore) else FeatureStore.open(store, dataset))
+    return FusedStore(branches, mode)

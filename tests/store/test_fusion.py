@@ -243,8 +243,8 @@ def test_commands_for_one_store_name_the_branches(pair: list[FeatureStore], comm
 
 
 def test_a_fusion_is_no_branch(pair: list[FeatureStore]) -> None:
-    with pytest.raises(FusionError, match="a fusion is no branch of another"):
-        fuse([fuse(pair, "concat"), pair[0]], "concat")  # type: ignore[list-item]
+    with pytest.raises(FusionError, match="is a fusion, which is no branch of another"):
+        fuse([fuse(pair, "concat"), pair[0]], "concat")
 
 
 def test_one_store_is_no_fusion(pair: list[FeatureStore]) -> None:

@@ -20,11 +20,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 from pydantic import TypeAdapter, ValidationError
 
+from extract.datasets._pictures import nearest
 from extract.datasets.base import ClassInfo, Clip, Dataset, Targets
 from extract.datasets.co3d.camera import cam_to_world, intrinsics
 from extract.datasets.co3d.category import FRAMES, MIN_FRAMES, MIN_QUALITY, Chosen, read_category
 from extract.datasets.co3d.lists import Frame
-from extract.datasets.co3d.pictures import colours, depth_map, foreground, nearest
+from extract.datasets.co3d.pictures import colours, depth_map, foreground
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError
 from extract.remembered import remembered

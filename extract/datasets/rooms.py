@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt8, UInt16
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from extract.datasets._pictures import check_unforgiving
 from extract.datasets.base import ClassInfo, Clip, Dataset, Targets
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError
@@ -249,13 +250,9 @@ class RoomClip(Clip):
 
 def _open_whole(path: Path) -> Image:
     """A decoded picture. Raises `DataError` if any byte of it is missing: Pillow alone forgives a missing end."""
-    from PIL import Image, ImageFile, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise DataError(
-            f"{path}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that missing pixels would be filled silently. "
-            "Remedy: do not set it."
-        )
+    check_unforgiving(path)
     try:
         content = path.read_bytes()
         if not content.endswith(_ENDS[path.suffix]):

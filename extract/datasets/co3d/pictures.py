@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from extract.errors import DataError
 
@@ -55,15 +55,6 @@ def depth_map(path: Path, mask: Path | None, scale: float, size: tuple[int, int]
     if mask is not None:
         valid &= np.asarray(open_picture(mask, size, ("1", "L"))) > 0
     return np.where(valid, depth, np.float32(0))
-
-
-def nearest(picture: Shaped[np.ndarray, "y x"], target: tuple[int, int]) -> Shaped[np.ndarray, "rows columns"]:
-    """The picture stretched to `target` (height, width): each pixel is the one that its centre lies in."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(picture.shape, target, strict=True)
-    )
-    stretched: Shaped[np.ndarray, "rows columns"] = picture[rows[:, None], columns]
-    return stretched
 
 
 def open_picture(path: Path, size: tuple[int, int], modes: Collection[str]) -> Image:

@@ -19,21 +19,16 @@ def unknown() -> Float64[np.ndarray, "4 4"]:
 def from_quaternion(wxyz: Float64[np.ndarray, " 4"], where: str) -> Float64[np.ndarray, "3 3"]:
     """Rotation of a unit quaternion, Hamilton's convention, real part first; it is normalised.
 
-    Source: Hartley & Zisserman (2004), A4.3.3, written out. Raises `DataError` if its length is not about 1.
+    Raises `DataError` if its length is not about 1.
     """
+    from scipy.spatial.transform import Rotation
+
     length = float(np.linalg.norm(wxyz))
     if not abs(length - 1) <= 10 * TOLERANCE:
         raise DataError(
             f"{where}: a quaternion of length {length:.4g}; a rotation has length 1. Remedy: write it anew."
         )
-    w, x, y, z = wxyz / length
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    return np.asarray(Rotation.from_quat(wxyz[[1, 2, 3, 0]]).as_matrix())
 
 
 def pose(rotation: Float64[np.ndarray, "3 3"], translation: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, "4 4"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
+from extract.datasets._pictures import check_unforgiving
 from extract.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,13 +80,9 @@ def read_ids(path: Path) -> UInt16[np.ndarray, "y x"]:
 
 def _decode(path: Path, formats: tuple[str, ...] = _FORMATS) -> Image:
     """A decoded picture. Raises `DataError` if any byte of it is missing: Pillow alone forgives a missing end."""
-    from PIL import Image, ImageFile
+    from PIL import Image
 
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise DataError(
-            f"{path}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that missing pixels would be filled silently. "
-            "Remedy: do not set it."
-        )
+    check_unforgiving(path)
     try:
         content = path.read_bytes()
         with Image.open(BytesIO(content), formats=formats) as image:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
+from extract.datasets._pictures import nearest
 from extract.datasets.base import Clip, Targets
 from extract.datasets.sampling import Sampling
 from extract.datasets.scannet_files.errors import damaged, unreadable
 from extract.datasets.scannet_files.instances import InstanceArchive
 from extract.datasets.scannet_files.labels import instance_classes, read_objects
-from extract.datasets.scannet_files.pictures import laid_onto, nearest, rescaled, resized
+from extract.datasets.scannet_files.pictures import laid_onto, rescaled, resized
 from extract.datasets.scannet_files.recording import Cameras
 from extract.datasets.scannet_files.scan import TARGET_SIZE, Scan
 from extract.datasets.scannet_files.splits import room_of

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
+from extract.datasets._pictures import check_unforgiving
 from extract.datasets.scannet_files.errors import damaged, unreadable
-from extract.errors import DataError
 
 MOST_PIXELS = 1 << 25
 """No picture of ScanNet is near this (33 megapixels); a header that says more is not believed."""
@@ -32,13 +32,9 @@ def decode(
     Raises:
         DataError: it is truncated, no such picture, or larger than `MOST_PIXELS`. Its size is checked before decoding.
     """
-    from PIL import Image, ImageFile
+    from PIL import Image
 
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise DataError(
-            f"{where}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that missing pixels would be filled silently. "
-            "Remedy: do not set it."
-        )
+    check_unforgiving(where)
     if _ENDS[form] not in content[-_TAIL:]:
         raise damaged(where, f"truncated, the end of the {form} picture is missing")
     try:
@@ -63,15 +59,6 @@ def resized(image: UInt8[np.ndarray, "y x 3"], size: tuple[int, int]) -> UInt8[n
         return image
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def nearest(image: Shaped[np.ndarray, "y x"], size: tuple[int, int]) -> Shaped[np.ndarray, "height width"]:
-    """The value under the centre of each pixel of a picture of `size` (height, width) over the same content."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(image.shape, size, strict=True)
-    )
-    taken: np.ndarray = image[rows[:, None], columns]
-    return taken
 
 
 def rescaled(matrix: Float[np.ndarray, "3 3"], old: tuple[int, int], new: tuple[int, int]) -> Float[np.ndarray, "3 3"]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extract.datasets._pictures import nearest
 from extract.datasets.co3d.lists import elements
-from extract.datasets.co3d.pictures import nearest
 from extract.datasets.co3dv2 import CATEGORIES, Co3dClip, Co3dV2
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError, DatasetNotFoundError

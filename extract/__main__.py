@@ -160,6 +160,15 @@ def extract_features(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N clips.", min=1, rich_help_panel=DATA)] = None,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-damaged",
+            help="Go on without clips that cannot be read. The store stays without them, also once they are "
+            "mended.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, mps; auto = a GPU if there is one.", rich_help_panel=RUN)
     ] = "auto",
@@ -209,6 +218,7 @@ def extract_features(
         untrained=untrained,
         split=split,
         limit=limit,
+        skip_damaged=skip_damaged,
         clip_frames=clip_frames,
         clip_window=clip_window,
         bank=bank,

@@ -31,6 +31,7 @@ class Flags(BaseModel):
     untrained: bool = False
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    skip_damaged: bool = False
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"

@@ -64,6 +64,7 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         draws=arguments.draws,
         split=arguments.split,
         limit=arguments.limit,
+        skip_damaged=arguments.skip_damaged,
         out=arguments.out,
     )
     device = _device(arguments.device)
@@ -75,6 +76,8 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
     from extract.engine import extract
     from extract.targets import write_targets
 
+    for clip, why in plan.damaged.items():
+        log.error("clip %s is left out: %s", clip, why)
     for line in explain_miss(plan):
         log.info("%s", line)
     progress = Progress(quiet=as_json)
@@ -86,7 +89,7 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
             f"--device {device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
             "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
         ) from error
-    failed = targets.failed | {
+    failed = {**plan.damaged, **targets.failed} | {
         clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
     }
     summary = {

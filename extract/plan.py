@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Request:
     draws: int = 1
     split: str | None = None
     limit: int | None = None
+    skip_damaged: bool = False
     out: str | None = None
 
 
@@ -70,6 +71,8 @@ class Plan:
     table: Sequence[ClipRow]
     recipe: Recipe
     path: Path
+    damaged: Mapping[str, str]
+    """Clip id -> what is wrong, of clips that were left out since they cannot be read."""
 
     @property
     def rows(self) -> list[int]:
@@ -118,10 +121,15 @@ class Plan:
 
 
 def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
-    """Resolve a request. Loads no weights, but reads their digest, and the digest of every clip."""
+    """Resolve a request. Loads no weights, but reads their digest, and the digest of every clip.
+
+    Raises:
+        DataError: files of clips cannot be read, and the request does not say to leave such clips out.
+    """
     taps = make_taps(family, request.sites, request.noise)
-    clips = dataset.clips()
-    table = clip_table(clips)
+    clips, table, damaged = _readable(dataset)
+    if damaged and not request.skip_damaged:
+        raise DataError(f"{_listed(damaged)}\nNothing was begun. Mend them, or go on without them: --skip-damaged")
     if not select_rows(table, request.split, request.limit):
         splits = sorted({clip.split for clip in table})
         what = "data set" if request.split is None else f"split {request.split!r} of"
@@ -139,7 +147,7 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
     )
     name = family.model if family.options.untrained is None else f"{family.model}-untrained"
     folder = place(request.out) if request.out else root() / name
-    return Plan(family, dataset, request, taps, clips, table, recipe, folder / dataset.name)
+    return Plan(family, dataset, request, taps, clips, table, recipe, folder / dataset.name, damaged)
 
 
 def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> list[Tap]:
@@ -166,22 +174,41 @@ def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> lis
 
 
 def clip_table(clips: Sequence[Clip]) -> list[ClipRow]:
-    """The clip table of a data set, in its order. Raises `DataError` naming every clip whose files cannot be read."""
-    table, wrong = [], []
-    for row, c in enumerate(clips):
+    """The clip table of clips, in their order. Raises `DataError` for the first whose files cannot be read."""
+    return [_row(row, clip) for row, clip in enumerate(clips)]
+
+
+def _readable(dataset: Dataset) -> tuple[list[Clip], list[ClipRow], dict[str, str]]:
+    """The clips of which every file can be read, their table, and what is wrong with the others, by clip id."""
+    clips: list[Clip] = []
+    table: list[ClipRow] = []
+    damaged = dict(dataset.damaged)
+    for clip in dataset.clips():
         try:
-            digest = c.digest()
+            table.append(_row(len(clips), clip))
+            clips.append(clip)
         except DataError as error:
-            wrong.append(f"clip {c.id}: {error}")
-            continue
-        bank = tuple(c.bank)
-        table.append(
-            ClipRow(row=row, id=c.id, scene=c.scene, split=c.split, bank=bank, n_frames=c.n_frames, digest=digest)
-        )
-    if wrong:
-        listed = "\n".join(wrong[:MOST_NAMED]) + (f"\nand {len(wrong) - MOST_NAMED} more" * (len(wrong) > MOST_NAMED))
-        raise DataError(f"{len(wrong)} of {len(clips)} clips cannot be read; nothing was begun:\n{listed}")
-    return table
+            damaged[clip.id] = str(error)
+    return clips, table, damaged
+
+
+def _row(row: int, clip: Clip) -> ClipRow:
+    return ClipRow(
+        row=row,
+        id=clip.id,
+        scene=clip.scene,
+        split=clip.split,
+        bank=tuple(clip.bank),
+        n_frames=clip.n_frames,
+        digest=clip.digest(),
+    )
+
+
+def _listed(damaged: Mapping[str, str]) -> str:
+    """Damaged clips, one a line, the first of many."""
+    lines = [f"clip {clip}: {why}" for clip, why in list(damaged.items())[:MOST_NAMED]]
+    more = [f"and {len(damaged) - MOST_NAMED} more"] * (len(damaged) > MOST_NAMED)
+    return "\n".join([f"{len(damaged)} clips cannot be read:", *lines, *more])
 
 
 def select_rows(table: Sequence[ClipRow], split: str | None, limit: int | None) -> list[int]:

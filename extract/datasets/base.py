@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -113,6 +114,8 @@ class Dataset(ABC):
     version: str
     classes: Sequence[ClassInfo]
     image_size: tuple[int, int]
+    damaged: Mapping[str, str] = MappingProxyType({})
+    """Clip id -> what is wrong, of recordings that cannot be read at all; they are not among `clips()`."""
 
     def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
         if sampling is not None and self.default_sampling is None:

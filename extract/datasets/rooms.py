@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -125,8 +126,12 @@ class Rooms(Dataset):
 
     @cached_property
     def max_instances(self) -> int:
-        """Greatest instance id of any room. Reads every room.json, once."""
-        return max((instance.id for clip in self._clips for instance in clip.room.instances), default=0)
+        """Greatest instance id of any room. Reads every room.json, once; what cannot be read makes no clip."""
+        greatest = 0
+        for clip in self._clips:
+            with suppress(DataError):
+                greatest = max([greatest, *(instance.id for instance in clip.room.instances)])
+        return greatest
 
 
 class RoomClip(Clip):

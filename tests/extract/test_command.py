@@ -52,8 +52,21 @@ def test_a_damaged_room_is_refused_before_anything_is_written(rooms: Path, store
     done = extract("--model", "pixels", "--dataset", "rooms", root=rooms)
     assert done.returncode == 1
     assert str(rooms / "tiny_01") in done.stderr
+    assert "--skip-damaged" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(store_root.iterdir())
+
+
+def test_a_damaged_room_can_be_left_out_and_is_listed_as_failed(rooms: Path) -> None:
+    (rooms / "tiny_01" / "room.json").unlink()
+    image = next((rooms / "tiny_00" / "rgb").iterdir())
+    image.write_bytes(b"")
+    done = extract("--model", "pixels", "--dataset", "rooms", "--skip-damaged", "--json", root=rooms)
+    assert done.returncode == 1
+    summary = json.loads(done.stdout)
+    assert summary["done"] == 1
+    assert sorted(summary["failed"]) == ["tiny_00", "tiny_01"]
+    assert [clip.id for clip in FeatureStore.open(resolve("store/pixels")).clips] == ["tiny_02"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from extract.arguments import Flags
+from extract.datasets.sampling import Window
 
 FILE = Path(__file__).parent / "pipelines.yaml"
 _COMMAND_LINES = {"extract": "extract.__main__", "probes.train": "probes.train", "evaluate": "evaluate.cli"}
@@ -40,7 +41,7 @@ class DatasetStep(_Strict):
     name: str
     root: Path | None = None
     clip_frames: int | None = Field(default=None, ge=1)
-    clip_window: Literal["centre", "whole"] | None = None
+    clip_window: Window | None = None
     bank: Literal["paper"] | int | None = None
 
 

@@ -4,6 +4,7 @@ python -m extract --model svd --dataset scannet                     all default 
 python -m extract --model svd --dataset rooms --sites up_blocks.1 --noise sigma=1,sigma=10
 python -m extract --model wan2.1-t2v-14b --dataset scannet --preset paper --dtype bfloat16 --offload group
 python -m extract models | datasets | sites MODEL                   what there is
+python -m extract label --dataset dl3dv --with vggt                 depth and cameras for recordings without
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from extract.arguments import Arguments
 from extract.backbones.base import STANDARD, Options
 from extract.command import list_datasets, list_models, list_sites, run
 from extract.errors import ExtractError
+from extract.label import label
 from store.errors import StoreError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app.command()(label)
 
 DATA, NETWORK, FEATURES, RUN = "Which clips", "What the network is and sees", "What is kept", "How it is run"
 
@@ -150,7 +153,7 @@ def extract_features(
     ] = None,
     clip_window: Annotated[
         str | None,
-        typer.Option(help="centre (half of a recording) or whole: what they are spread over.", rich_help_panel=DATA),
+        typer.Option(help="centre (half) or whole: what they are spread over; run: not spread.", rich_help_panel=DATA),
     ] = None,
     bank: Annotated[
         str | None,
@@ -164,8 +167,7 @@ def extract_features(
         bool,
         typer.Option(
             "--skip-damaged",
-            help="Go on without clips that cannot be read. The store stays without them, also once they are "
-            "mended.",
+            help="Go on without clips that cannot be read. The store stays without them, also once they are mended.",
             rich_help_panel=DATA,
         ),
     ] = False,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from extract.arguments import Arguments
-from extract.datasets.sampling import Sampling
+from extract.datasets.sampling import Sampling, Window
 from extract.errors import ExtractError
 from store.dtypes import FEATURE_DTYPES
 from store.suggest import did_you_mean
@@ -113,7 +113,7 @@ def _sampling(arguments: Arguments) -> Sampling | None:
     if not (given := {name: value for name, value in asked.items() if value is not None}):
         return None
     if arguments.clip_window is not None:
-        _check_choice("--clip-window", arguments.clip_window, ("centre", "whole"))
+        _check_choice("--clip-window", arguments.clip_window, get_args(Window))
     if arguments.bank is not None and arguments.bank != "paper":
         if not arguments.bank.isdecimal() or not int(arguments.bank):
             raise ExtractError(f"--bank {arguments.bank}: expected paper, or a number of frames such as 20.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from store.caches import user_cache
-from store.digest import DIGEST_PATTERN, digest_text
+from store.digest import DIGEST_PATTERN, digest_bytes, digest_text
 from store.errors import StoreError
 from store.files import write_atomic
 
@@ -30,7 +30,8 @@ def remembered(name: str, files: Sequence[Path], make: Callable[[], str]) -> str
         OSError: a file is missing.
     """
     before = _stamp(files)
-    memo = user_cache("digests") / f"{digest_text(name)}.json"
+    # Names of files need not be UTF-8.
+    memo = user_cache("digests") / f"{digest_bytes(name.encode(errors='surrogateescape'))}.json"
     if found := _recall(memo, before):
         return found
     digest = make()

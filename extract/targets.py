@@ -41,16 +41,18 @@ VERSION = 1
 _DIMS = {
     "rgb": ("frame", "y", "x", "rgb"),
     "depth": ("frame", "y", "x"),
+    "confidence": ("frame", "y", "x"),
     "instance": ("frame", "y", "x"),
     "instance_class": ("slot",),
     "class_pixels": ("frame", "class"),
     "cam_to_world": ("frame", "row", "column"),
     "intrinsics": ("frame", "row", "column"),
 }
-_UNITS = {"depth": "m", "instance": "1", "class_pixels": "1"}
+_UNITS = {"depth": "m", "confidence": "1", "instance": "1", "class_pixels": "1"}
 """As the CF conventions write them; arrays without one mix units, or have none."""
 _DESCRIPTIONS = {
     "depth": "planar z in metres, 0 = invalid",
+    "confidence": "of depth, as the network that made it states it; more is surer",
     "instance": "instance id within the clip, 0 = nothing",
     "instance_class": "class id of each instance id, 0 = nothing",
     "class_pixels": "pixels of each class",
@@ -116,7 +118,7 @@ def target_arrays(targets: Targets, n_classes: int) -> dict[str, NDArray[Any]]:
     """The arrays of one clip as they are stored, with the pixels per frame and class counted."""
     arrays = {
         name: getattr(targets, name)
-        for name in ("rgb", "depth", "instance", "instance_class", "cam_to_world", "intrinsics")
+        for name in ("rgb", "depth", "confidence", "instance", "instance_class", "cam_to_world", "intrinsics")
         if getattr(targets, name) is not None
     }
     if targets.instance is not None and targets.instance_class is not None:
@@ -156,6 +158,7 @@ def _create(path: Path, dataset: Dataset, table: Sequence[ClipRow], specs: Seque
         attrs={
             "dataset": dataset.name,
             "fingerprint": recipe.fingerprint,
+            "length_unit": dataset.depth_unit,
             "classes": [{"name": each.name, "kind": each.kind} for each in dataset.classes],
         },
         coordinates=bank_coordinate(table),

@@ -41,6 +41,7 @@ class Targets:
             Class id k is `Dataset.classes[k - 1]`.
         cam_to_world: camera poses, OpenCV axes (x right, y down, z forward), metres; all zero = unknown.
         intrinsics: pinhole matrices in pixels of these pictures; each spans [0, width] x [0, height].
+        confidence: of `depth`, where a network made it: at least 0, more is surer, the scale is the network's own.
     """
 
     rgb: UInt8[np.ndarray, "frame y x 3"]
@@ -49,6 +50,7 @@ class Targets:
     instance_class: UInt8[np.ndarray, " slot"] | None
     cam_to_world: Float64[np.ndarray, "frame 4 4"] | None
     intrinsics: Float64[np.ndarray, "frame 3 3"] | None
+    confidence: Float32[np.ndarray, "frame y x"] | None = None
 
 
 class Clip(ABC):

@@ -179,7 +179,9 @@ class Co3dClip(Clip):
         try:
             return _FRAMES.validate_json(self.chosen.text)
         except ValidationError as error:
-            raise self._error(f"{self.root / self.category / FRAMES}: not as expected: {error}") from error
+            fault = error.errors(include_url=False)[0]
+            where = f"{self.root / self.category / FRAMES}: {'.'.join(map(str, fault['loc']))} of its frames"
+            raise self._error(f"{where} is {str(fault['input'])[:80]!r}: {fault['msg']}") from error
 
     def _colours(self, frame: Frame) -> UInt8[np.ndarray, "y x 3"]:
         try:

@@ -131,7 +131,7 @@ class FolderClip(Clip):
     def chosen(self) -> list[int]:
         """Number in the recording of each frame of the clip. Counts a video's frames. Raises `DataError`."""
         assert self.dataset.sampling is not None
-        return self.dataset.sampling.choose(self.source.total)
+        return self.dataset.sampling.choose(self.source.total, self.id)
 
     @cached_property
     def n_frames(self) -> int:  # type: ignore[override]
@@ -182,8 +182,13 @@ class FolderClip(Clip):
         """
         bank = [self.chosen[index] for index in self.bank]
         files = {*self.source.files(self.chosen), *self.labels.files(bank, self.dataset.present)}
+        if "classes" in self.dataset.present and self.labels.shares_names:
+            files.add(self.dataset.root / INSTANCES)
         try:
             return digest_files(self.dataset.root, sorted(files), _digest)
+        except UnicodeEncodeError as error:
+            name = error.object[: error.end].rpartition("\n")[2]
+            raise DataError(f"scene {self.id}: {name!r} … is no UTF-8. Remedy: rename the file.") from error
         except OSError as error:
             raise DataError(
                 f"scene {self.id}: {error.filename} cannot be read ({error.strerror}). Remedy: copy the recording anew."

@@ -98,8 +98,23 @@ def test_depth_of_another_size_has_intrinsics_of_its_own(tmp_path: Path) -> None
             "'room_10007' does not end in a number of its own",
         ),
         (lambda root: edit(root / "rooms.json", '"depth_scale": 0.001', '"depth_scale": 0.1'), "end at 65.535 m"),
+        (lambda root: (root / "rooms.json").write_text("{"), "rooms.json: cannot be read .*\n  remedy"),
+        (lambda root: edit(root / "rooms.json", '"sha256"', '"md5"'), "a room is not as .*\n  remedy"),
+        (lambda root: edit(root / "rooms.json", '"room_007"', '"../room_007"'), "a room is not as"),
+        (lambda root: edit(root / "rooms.json", '"depth_scale": 0.001', '"depth_scale": "x"'), "cannot be read"),
     ],
-    ids=["damaged", "missing", "without a number", "twice", "too long a number", "too deep"],
+    ids=[
+        "damaged",
+        "missing",
+        "without a number",
+        "twice",
+        "too long a number",
+        "too deep",
+        "no JSON",
+        "no digest",
+        "elsewhere",
+        "no scale",
+    ],
 )
 def test_faults_are_named(rooms: Path, tmp_path: Path, change: Any, says: str) -> None:
     change(rooms)

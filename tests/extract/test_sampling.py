@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from extract.arguments import Arguments
 from extract.command import run
@@ -37,7 +38,7 @@ def test_the_clip_is_spread_over_the_centre_half() -> None:
     assert Sampling(window="whole", frames=3).choose(1001) == [0, 500, 1000]
 
 
-@given(st.integers(1, 3000), st.integers(1, 200), st.sampled_from(["centre", "whole"]), st.integers(1, 40))
+@given(st.integers(1, 3000), st.integers(1, 200), st.sampled_from(["centre", "whole", "run"]), st.integers(1, 40))
 def test_frames_are_each_chosen_once_and_in_order(total: int, frames: int, window: str, bank: int) -> None:
     sampling = Sampling(frames=frames, window=window, bank=bank)
     chosen = sampling.choose(total)
@@ -53,6 +54,12 @@ def test_frames_are_each_chosen_once_and_in_order(total: int, frames: int, windo
 @given(st.integers(0, 100), st.integers(1, 400), st.integers(1, 90))
 def test_even_distances_are_rounded_as_numpy_does(first: int, length: int, count: int) -> None:
     assert spread(first, first + length, count) == np.linspace(first, first + length - 1, count).round().tolist()
+
+
+@pytest.mark.parametrize("bank", [0, -3])
+def test_a_bank_without_frames_is_refused(bank: int) -> None:
+    with pytest.raises(ValidationError):
+        Sampling(bank=bank)
 
 
 def test_clips_that_are_as_they_are_take_no_sampling() -> None:

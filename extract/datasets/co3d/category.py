@@ -108,7 +108,7 @@ def _scores(folder: Path) -> Iterator[tuple[str, float]]:
             fault = "is listed twice" if name in seen else f"is of category {category!r}"
             raise DataError(f"{path}: sequence {name} {fault}. {REMEDY}")
         seen.add(name)
-        yield name, float("nan") if score is None else float(score)
+        yield name, float("nan") if score is None else score
 
 
 def _frames(folder: Path, known: Mapping[str, float]) -> Iterator[tuple[str, int, str, str]]:
@@ -150,7 +150,7 @@ def _fault(
 
 def _choose(name: str, official: str, texts: Mapping[int, str], sampling: Sampling) -> Chosen:
     numbers = sorted(texts)
-    kept = [texts[numbers[position]] for position in sampling.choose(len(numbers))]
+    kept = [texts[numbers[position]] for position in sampling.choose(len(numbers), name)]
     return Chosen(name, official, len(kept), zlib.compress(f"[{','.join(kept)}]".encode()))
 
 

@@ -27,7 +27,9 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODE = json.JSONDecoder().raw_decode
 REMEDY = "Remedy: unpack the first archive of this category anew."
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Focal = Annotated[float, Field(gt=0, lt=1e6)]
+_Place = Annotated[float, Field(gt=-1e6, lt=1e6)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Row = tuple[float, float, float]
 _Side = Annotated[int, Field(gt=0, le=1 << 14)]
 
@@ -47,7 +49,7 @@ class DepthMap(_Model):
     """16 bits that are a float16, times `scale_adjustment`; valid where the picture `mask_path` is not zero."""
 
     path: str
-    scale_adjustment: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    scale_adjustment: _Positive
     mask_path: str | None = None
 
 
@@ -62,8 +64,8 @@ class Viewpoint(_Model):
 
     R: tuple[_Row, _Row, _Row]
     T: _Row
-    focal_length: tuple[_Finite, _Finite]
-    principal_point: tuple[_Finite, _Finite]
+    focal_length: tuple[_Focal, _Focal]
+    principal_point: tuple[_Place, _Place]
     intrinsics_format: Literal["ndc_norm_image_bounds", "ndc_isotropic"] = "ndc_norm_image_bounds"
 
 

@@ -14,6 +14,8 @@ PERSPECTIVE = frozenset(
     ("SIMPLE_PINHOLE", "PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 )
 """Camera models that are a pinhole once all their distortion coefficients are 0. A fisheye is none even then."""
+MOST_SIDE = 1 << 20
+"""No side of a picture has so many pixels."""
 SHAPE_TOLERANCE = 0.01
 """Two pictures have one shape if their height / width differs by less than this share: sizes are rounded to pixels."""
 

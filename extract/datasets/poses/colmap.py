@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.datasets.poses.camera import Camera, PosedImage
+from extract.datasets.poses.camera import MOST_SIDE, Camera, PosedImage
 from extract.datasets.poses.rigid import from_quaternion, inverse, pose, unknown
 from extract.errors import DataError
 
@@ -144,7 +144,8 @@ def _image(numbers: Sequence[float], camera: int, name: str, cameras: Mapping[in
 
 
 def _camera(model: str, size: tuple[int, int], values: Sequence[float], where: str) -> Camera:
-    if model not in _PARAMETERS or len(values) != len(_PARAMETERS[model].split()) or min(size) <= 0:
+    fits = model in _PARAMETERS and len(values) == len(_PARAMETERS[model].split())
+    if not fits or not all(0 < side < MOST_SIDE for side in size):
         raise DataError(
             f"{where}: camera model {model} with {len(values)} parameters, {size[1]}x{size[0]} pixels; expected "
             f"one of {', '.join(f'{name} ({params})' for name, params in MODELS[:5])} … Remedy: undistort with COLMAP."

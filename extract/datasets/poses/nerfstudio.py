@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from extract.datasets.poses.camera import Camera, PosedImage
+from extract.datasets.poses.camera import MOST_SIDE, Camera, PosedImage
 from extract.datasets.poses.rigid import checked, inverse
 from extract.errors import DataError
 
@@ -87,7 +87,7 @@ def _matrix(rows: Any, where: str) -> Float64[np.ndarray, "4 4"]:
     """A 4x4 matrix, or 3x4 with its last row left out. `null` stands for a number that is not known."""
     try:
         matrix = np.array(rows, np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         matrix = np.empty(0)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
@@ -97,15 +97,13 @@ def _matrix(rows: Any, where: str) -> Float64[np.ndarray, "4 4"]:
 
 
 def _camera(said: Mapping[str, Any], where: str) -> Camera:
-    size = (round(_number(said, "h", where)), round(_number(said, "w", where))) if {"h", "w"} <= said.keys() else None
-    if size is not None and min(size) <= 0:
-        raise DataError(f"{where}: pictures of {size[1]}x{size[0]} pixels.")
+    size = (_side(said, "h", where), _side(said, "w", where)) if {"h", "w"} <= said.keys() else None
     if "fl_x" in said:
         x = _number(said, "fl_x", where)
         y = _number(said, "fl_y", where) if "fl_y" in said else x
     elif "camera_angle_x" in said and size is not None:
-        x = size[1] / 2 / math.tan(_number(said, "camera_angle_x", where) / 2)
-        y = size[0] / 2 / math.tan(_number(said, "camera_angle_y", where) / 2) if "camera_angle_y" in said else x
+        x = size[1] / 2 / _slope(said, "camera_angle_x", where)
+        y = size[0] / 2 / _slope(said, "camera_angle_y", where) if "camera_angle_y" in said else x
     else:
         raise DataError(f"{where}: says no fl_x, nor w, h and camera_angle_x. Remedy: add them.")
     if size is None and not {"cx", "cy"} <= said.keys():
@@ -118,8 +116,26 @@ def _camera(said: Mapping[str, Any], where: str) -> Camera:
     return Camera(model, size, (x, y), (cx, cy), {k: v for k, v in coefficients.items() if v != 0})
 
 
+def _side(said: Mapping[str, Any], key: str, where: str) -> int:
+    value = _number(said, key, where)
+    if not 0.5 < value < MOST_SIDE:
+        raise DataError(f"{where}: {key} is {value:g}, expected pixels of a picture.")
+    return round(value)
+
+
+def _slope(said: Mapping[str, Any], key: str, where: str) -> float:
+    """Half a side of the picture over the focal length."""
+    angle = _number(said, key, where)
+    if not 0 < angle < math.pi:
+        raise DataError(f"{where}: {key} is {angle:g}, expected an angle between 0 and pi.")
+    return math.tan(angle / 2)
+
+
 def _number(said: Mapping[str, Any], key: str, where: str) -> float:
     value = said[key]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{where}: {key} is {value!r}, expected a number.")
-    return float(value)
+        raise DataError(f"{where}: {key} is {str(value)[:80]!r}, expected a number.")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise DataError(f"{where}: {key} is {str(value)[:20]}…, too large a number.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -23,7 +25,7 @@ def from_quaternion(wxyz: Float64[np.ndarray, " 4"], where: str) -> Float64[np.n
     """
     from scipy.spatial.transform import Rotation
 
-    length = float(np.linalg.norm(wxyz))
+    length = math.hypot(*wxyz.tolist())
     if not abs(length - 1) <= 10 * TOLERANCE:
         raise DataError(
             f"{where}: a quaternion of length {length:.4g}; a rotation has length 1. Remedy: write it anew."
@@ -44,10 +46,20 @@ def inverse(matrix: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
     return pose(rotation, -rotation @ matrix[:3, 3])
 
 
-def checked(matrix: Float64[np.ndarray, "4 4"], where: str) -> Float64[np.ndarray, "4 4"]:
+def matrix_of_text(text: bytes) -> Float64[np.ndarray, "4 4"]:
+    """A matrix written as four lines of four numbers, of which -inf is one. Raises `ValueError`."""
+    values = np.array(
+        [[float(each) for each in line.split()] for line in text.split(b"\n") if line.strip()], np.float64
+    )
+    if values.shape != (4, 4):
+        raise ValueError(f"expected four lines of four numbers, got an array of shape {values.shape}")
+    return values
+
+
+def checked(matrix: Float64[np.ndarray, "4 4"], where: str, tolerance: float = TOLERANCE) -> Float64[np.ndarray, "4 4"]:
     """The rigid motion that `matrix` is but for rounding (its rotation the nearest one, by singular values).
 
-    A matrix that is not finite is a pose that is not known: all zero.
+    A matrix that is not finite is a pose that is not known: all zero. R R^T may be `tolerance` from the identity.
 
     Raises:
         DataError: it is scaled, sheared or mirrored. A scale is not taken out, since it cannot be told whether the
@@ -56,10 +68,12 @@ def checked(matrix: Float64[np.ndarray, "4 4"], where: str) -> Float64[np.ndarra
     if not np.isfinite(matrix).all():
         return unknown()
     rotation = matrix[:3, :3]
-    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    if error > TOLERANCE or np.linalg.det(rotation) < 0 or not np.array_equal(matrix[3], (0, 0, 0, 1)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+        determinant = float(np.linalg.det(rotation))
+    if not error <= tolerance or determinant < 0 or not np.array_equal(matrix[3], (0, 0, 0, 1)):
         raise DataError(
-            f"{where}: no rigid motion: R R^T is {error:.2g} from the identity, det R = {np.linalg.det(rotation):.4g}, "
+            f"{where}: no rigid motion: R R^T is {error:.2g} from the identity, det R = {determinant:.4g}, "
             f"last row {matrix[3].tolist()}. Remedy: write rotations without scale, unknown poses as NaN."
         )
     left, _, right = np.linalg.svd(rotation)

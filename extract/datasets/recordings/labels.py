@@ -47,6 +47,7 @@ class Labels:
     Attributes:
         present: those of `KINDS` that there are.
         names: instance id -> class name, if `classes` is present.
+        shares_names: they are those of the data set.
         distorted: whether the cameras are known, and are no pinholes, so that there are no intrinsics.
         metric: whether positions are in metres.
     """
@@ -65,7 +66,8 @@ class Labels:
         stated = scene.intrinsics or settings.intrinsics
         self.camera = stated.camera() if stated and folder else None
         own = folder / INSTANCES if folder else None
-        self.names = read_instances(own) if own and own.is_file() else shared
+        self.shares_names = own is None or not own.is_file()
+        self.names = shared if own is None or self.shares_names else read_instances(own)
         self.track = find_track(recording)
         self.metric = pose_scale is not None or (self.track is not None and self.track.format == "tum")
         self.distorted = False

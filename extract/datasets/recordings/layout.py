@@ -6,17 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from extract.datasets.poses.tum import Listing, parse_listing
 from extract.datasets.recordings.settings import DATASET, SCENE, DatasetSettings
 from extract.datasets.recordings.source import Pictures, Source, Video, in_order, inside, is_picture, is_video
 from extract.datasets.recordings.video import check_header
 from extract.errors import DataError
 from store.digest import digest_text
+from store.recipe import FileName
 
 SPLITS = ("train", "val", "test")
 FOLDERS = ("images", "rgb")
 LABELS = ("depth", "instance")
 TUM_LIST, TRANSFORMS = "rgb.txt", "transforms.json"
+_CLIP = TypeAdapter(FileName)
+_NO_CLIP = (
+    "a clip cannot have this name: at most 200 characters of UTF-8, no control characters, no dot in front. "
+    "Remedy: rename the scene"
+)
 LOOKED_FOR = f"images/, rgb/, {TUM_LIST}, picture files, or one video"
 
 
@@ -55,6 +63,9 @@ def find_recordings(root: Path, settings: DatasetSettings) -> tuple[list[Recordi
     listed = _listed_splits(root, settings, names)
     recordings, unusable = [], {}
     for name, place, split in places:
+        if not _can_be_a_clip(name):
+            unusable[repr(name)] = _NO_CLIP
+            continue
         chosen = split or (listed.get(name) if listed is not None else split_of(name))
         if chosen is None:
             unusable[name] = f"is in no split of {DATASET}"
@@ -64,6 +75,14 @@ def find_recordings(root: Path, settings: DatasetSettings) -> tuple[list[Recordi
         except DataError as error:
             unusable[name] = str(error)
     return sorted(recordings, key=lambda each: (SPLITS.index(each.split), each.name)), unusable
+
+
+def _can_be_a_clip(name: str) -> bool:
+    try:
+        _CLIP.validate_python(name)
+    except ValidationError:
+        return False
+    return True
 
 
 def split_of(name: str) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import struct
+import tokenize
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +23,10 @@ PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 _FORMATS = ("JPEG", "PNG", "WEBP")
 """A picture is what its content says; many have a wrong ending."""
 _COLOURS = ("RGB", "RGBA", "L", "LA", "P")
+MOST_BYTES = 1 << 29
+"""A larger file is refused unread: it is no single picture."""
+_PNG_BITS = 24
+"""Place of the bits per sample in a PNG file (ISO/IEC 15948, 11.2.2)."""
 _ORIENTATION = 0x0112
 """EXIF tag: 1 = as stored; 2 to 8 = mirrored or turned when shown."""
 
@@ -29,13 +37,12 @@ def read_colours(path: Path) -> tuple[UInt8[np.ndarray, "y x 3"], bool]:
     Raises:
         DataError: missing, truncated, no picture, or of other than 8 bits.
     """
-    from PIL import ImageOps
-
     image = _decode(path)
     if image.mode not in _COLOURS:
         raise DataError(f"{path}: pixels of mode {image.mode}. Remedy: save it as 8-bit RGB or grey.")
-    turned = image.getexif().get(_ORIENTATION, 1) != 1
-    return np.asarray((ImageOps.exif_transpose(image) if turned else image).convert("RGB")), turned
+    orientation = _orientation(image, path)
+    image.info.pop("transparency", None)  # Pillow would warn that it is lost
+    return _upright(np.asarray(image.convert("RGB")), orientation), orientation > 1
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -44,10 +51,34 @@ def picture_size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            sideways = image.getexif().get(_ORIENTATION, 1) >= 5
+            sideways = _orientation(image, path) >= 5
             return (image.width, image.height) if sideways else (image.height, image.width)
     except _errors() as error:
         raise _unreadable(path, error) from error
+
+
+def _upright(image: UInt8[np.ndarray, "y x 3"], orientation: int) -> UInt8[np.ndarray, "rows columns 3"]:
+    """What was stored as it is to be seen: the tag says on which sides of that row 0 and column 0 lie (TIFF 6.0)."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
+
+
+def _orientation(image: Image, path: Path) -> int:
+    """1 to 8. Many cameras write 0 for "unknown", which is as stored. Raises `DataError` if it cannot be read."""
+    from PIL.Image import Exif
+
+    try:
+        Exif().load(image.info.get("exif", b""))  # getexif() forgives what opening the picture has stumbled over
+        value = image.getexif().get(_ORIENTATION, 1)
+        return int(value) if value in range(1, 9) else 1
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
+        raise DataError(
+            f"{path}: its EXIF data cannot be read ({error}), so that it is not known how the picture is turned. "
+            "Remedy: take it off (exiftool -all= FILE) if the picture is upright without it."
+        ) from error
 
 
 def read_depth(path: Path, scale: float) -> Float32[np.ndarray, "y x"]:
@@ -58,7 +89,8 @@ def read_depth(path: Path, scale: float) -> Float32[np.ndarray, "y x"]:
         DataError: missing, truncated, or of another kind.
     """
     if path.suffix.lower() == ".npy":
-        depth = _read_npy(path).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is invalid
+            depth = _read_npy(path).astype(np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     image = _decode(path, ("PNG",))
     if image.mode not in ("I;16", "I;16B"):
@@ -75,6 +107,11 @@ def read_ids(path: Path) -> UInt16[np.ndarray, "y x"]:
         raise DataError(
             f"{path}: pixels of mode {image.mode}; ids are grey PNGs of 8 or 16 bits. Remedy: save ids, not colours."
         )
+    if image.mode == "L" and (bits := path.read_bytes()[_PNG_BITS]) != 8:  # Pillow spreads them over 0 to 255
+        raise DataError(
+            f"{path}: grey of {bits} bits; ids are grey PNGs of 8 or 16 bits. Remedy: save it so; programs that make "
+            "PNG files smaller change that."
+        )
     return np.asarray(image).astype(np.uint16)
 
 
@@ -84,7 +121,7 @@ def _decode(path: Path, formats: tuple[str, ...] = _FORMATS) -> Image:
 
     check_unforgiving(path)
     try:
-        content = path.read_bytes()
+        content = _content(path)
         with Image.open(BytesIO(content), formats=formats) as image:
             image.load()
     except _errors() as error:
@@ -109,20 +146,28 @@ def _has_end(content: bytes, kind: str | None) -> bool:
 def _read_npy(path: Path) -> np.ndarray:
     """A matrix of floats whose header and length agree; nothing is unpickled."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
         stream = BytesIO(content)
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, LookupError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise _unreadable(path, error) from error
-    body = content[stream.tell() :]
-    if dtype.kind != "f" or len(shape) != 2 or len(body) != int(np.prod(shape)) * dtype.itemsize or not body:
+    body = memoryview(content)[stream.tell() :]
+    sides = len(shape) == 2 and min(shape) > 0
+    if dtype.kind != "f" or not sides or len(body) != math.prod(shape) * dtype.itemsize:
         raise DataError(
             f"{path}: {len(body)} bytes of {dtype} for shape {shape}; depth is a matrix of floats. "
             "Remedy: np.save a 2-D float array in metres, or copy it anew."
         )
     return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _content(path: Path) -> bytes:
+    """Raises `OSError`, and `ValueError` for what is too large to be one picture."""
+    if (length := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{length} bytes, more than {MOST_BYTES}")
+    return path.read_bytes()
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -135,6 +180,7 @@ def _errors() -> tuple[type[Exception], ...]:
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: missing. Remedy: copy the recording anew.")
-    empty = path.is_file() and not path.stat().st_size
-    what = "an empty file" if empty else f"cannot be read as a picture or matrix ({str(error).splitlines()[0]})"
+    empty = os.path.isfile(path) and not path.stat().st_size  # that of pathlib fails for names that are too long
+    why = (str(error) or repr(error)).splitlines()[0]
+    what = "an empty file" if empty else f"cannot be read as a picture or matrix ({why})"
     return DataError(f"{path}: {what}. Remedy: copy it anew, or take it out of the recording.")

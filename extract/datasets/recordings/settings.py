@@ -12,6 +12,7 @@ from extract.errors import DataError
 
 DATASET, SCENE, INSTANCES = "dataset.json", "scene.json", "instances.json"
 MILLIMETRE = 0.001
+_Side = Annotated[int, Field(gt=0, le=1 << 14)]
 _Json = TypeVar("_Json", bound=BaseModel)
 
 
@@ -83,7 +84,7 @@ class DatasetSettings(SceneSettings):
     """
 
     version: str = Field(default="1", min_length=1)
-    image_size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
+    image_size: tuple[_Side, _Side] | None = None
     classes: tuple[ClassEntry, ...] | None = Field(default=None, min_length=1, max_length=255)
     splits: Splits | None = None
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
 """Endings, and the one demuxer that may read such a file: a playlist in disguise would make others open more files."""
+MOST_PIXELS = 1 << 27
+"""Of a frame, 16384x8192. A header that says more is not believed."""
 _REMUX = "Remedy: copy it anew, or write it anew: ffmpeg -i IN -c:v libx264 -crf 12 OUT.mp4."
 
 
@@ -136,11 +138,16 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
     try:
-        with av.open(str(path), format=FORMATS[path.suffix.lower()]) as container:
-            stream = container.streams.best("video")  # a cover picture is the last choice
+        # Titles of any age and encoding are nobody's business here, and must not stop it.
+        with av.open(str(path), format=FORMATS[path.suffix.lower()], metadata_errors="replace") as container:
+            stream = cast("VideoStream | None", container.streams.best("video"))  # a cover picture is the last choice
             if stream is None:
                 raise DataError(f"{path}: has no video stream. {_REMUX}")
-            yield container, cast("VideoStream", stream)
+            if cast("object", stream.codec_context) is None:
+                raise DataError(f"{path}: its video is compressed in a way that is not known here. {_REMUX}")
+            if stream.width * stream.height > MOST_PIXELS:
+                raise DataError(f"{path}: says frames of {stream.width}x{stream.height}, which are not read. {_REMUX}")
+            yield container, stream
     except (av.error.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
 

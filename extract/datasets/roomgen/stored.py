@@ -58,12 +58,28 @@ class StoredRoom:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """rooms.json of a dataset folder."""
+    """rooms.json of a dataset folder. Raises `RoomError` if it is missing or damaged."""
     path = folder / "rooms.json"
     if not path.is_file():
         raise RoomError(f"no rooms.json in {folder}\n  remedy: give the folder that `make` wrote")
-    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        scaled = 0 < index["depth_scale"] < 1
+        listed = all(_is_entry(room) for room in index["rooms"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RoomError(
+            f"{path}: cannot be read ({error!r})\n  remedy: copy it anew, or `rooms_render index`"
+        ) from error
+    if not (scaled and listed):
+        raise RoomError(f"{path}: its depth_scale or a room is not as `make` writes it\n  remedy: `rooms_render index`")
     return index
+
+
+def _is_entry(room: Any) -> bool:
+    """Whether it names a folder beside rooms.json, and says its split and digest."""
+    if not isinstance(room, dict) or not all(isinstance(room.get(key), str) for key in ("id", "split", "sha256")):
+        return False
+    return room["id"] not in ("", ".", "..") and not {"/", "\\"} & set(room["id"])
 
 
 def read_rooms(folder: Path) -> Iterator[StoredRoom]:

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
-from extract.datasets._pictures import nearest
+from extract.datasets._pictures import laid_onto, nearest, rescaled, resized
 from extract.datasets.base import Clip, Targets
 from extract.datasets.sampling import Sampling
 from extract.datasets.scannet_files.errors import damaged, unreadable
 from extract.datasets.scannet_files.instances import InstanceArchive
 from extract.datasets.scannet_files.labels import instance_classes, read_objects
-from extract.datasets.scannet_files.pictures import laid_onto, rescaled, resized
 from extract.datasets.scannet_files.recording import Cameras
 from extract.datasets.scannet_files.scan import TARGET_SIZE, Scan
 from extract.datasets.scannet_files.splits import room_of
@@ -50,7 +49,7 @@ class ScanNetClip(Clip):
         self.id = scan.id
         self.scene = room_of(scan.id)
         self.split = split
-        self.chosen = shared.sampling.choose(len(scan.recording.numbers))
+        self.chosen = shared.sampling.choose(len(scan.recording.numbers), scan.id)
         self.n_frames = len(self.chosen)
         self.bank = shared.sampling.bank_of(self.n_frames)
         self.scan = scan

@@ -15,7 +15,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped, UInt8
 
-from extract.datasets.scannet_files.errors import damaged, unreadable
+from extract.datasets._sources import content
+from extract.datasets.poses.rigid import matrix_of_text
+from extract.datasets.scannet_files.errors import FAULTS, damaged, unreadable
 from extract.datasets.scannet_files.pictures import decode
 from extract.datasets.scannet_files.recording import Cameras, Kind, Recording, is_identity, known_pose, pinhole
 
@@ -99,10 +101,10 @@ class Exported(Recording):
     def _picture(
         self, kind: Literal["color", "depth"], position: int, size: tuple[int, int] | None
     ) -> Shaped[np.ndarray, "y x *channel"]:
-        content, path = self.read(kind, position), self._path(kind, position)
+        packed, path = self.read(kind, position), self._path(kind, position)
         if kind == "color":
-            return decode(content, "JPEG", "RGB", path, size)
-        return decode(content, "PNG", "I;16", path, size)
+            return decode(packed, "JPEG", "RGB", path, size)
+        return decode(packed, "PNG", "I;16", path, size)
 
     def _path(self, kind: Kind, position: int) -> Path:
         return self.where / kind / f"{self.numbers[position]}.{_ENDINGS[kind]}"
@@ -122,20 +124,12 @@ class Exported(Recording):
 
 
 def _content(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise damaged(path, f"is larger than {_LARGEST} bytes, and no such file of ScanNet is")
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
+    return content(path, _LARGEST, FAULTS)
 
 
-def _matrix(content: bytes, path: Path) -> Float64[np.ndarray, "4 4"]:
+def _matrix(text: bytes, path: Path) -> Float64[np.ndarray, "4 4"]:
     """Four lines of four numbers; -inf is one."""
     try:
-        values = np.array([[float(each) for each in line.split()] for line in content.splitlines()], np.float64)
+        return matrix_of_text(text)
     except ValueError as error:
         raise unreadable(path, error) from error
-    if values.shape != (4, 4):
-        raise damaged(path, f"expected four lines of four numbers, got an array of shape {values.shape}")
-    return values

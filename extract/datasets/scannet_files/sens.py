@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
+from extract.datasets._pictures import MOST_PIXELS
 from extract.datasets.scannet_files.errors import damaged, unreadable
-from extract.datasets.scannet_files.pictures import MOST_PIXELS, decode
+from extract.datasets.scannet_files.pictures import decode
 from extract.datasets.scannet_files.recording import Cameras, Kind, Recording, is_identity, known_pose, pinhole
 
 VERSION = 4
@@ -54,12 +54,6 @@ class Header:
     depth_shift: float
     n_frames: int
     start: int
-
-
-class _Frame(NamedTuple):
-    start: int
-    color: int
-    depth: int
 
 
 class Sens(Recording):
@@ -113,7 +107,7 @@ class Sens(Recording):
 
     def read(self, kind: Kind, position: int) -> bytes:
         """The bytes of one picture or pose."""
-        start, color, depth = self._frames[position]
+        start, color, depth = self._frames[position].tolist()
         first = start + _FRAME.size
         place, length = {
             "pose": (start, _POSE),
@@ -132,8 +126,11 @@ class Sens(Recording):
         return [self.where]
 
     @cached_property
-    def _frames(self) -> list[_Frame]:
-        """Where every frame lies. Reads 96 bytes of each, and no picture. Raises `DataError` if the file is cut off."""
+    def _frames(self) -> Int64[np.ndarray, "frame 3"]:
+        """Where every frame lies, and its bytes of colour and of depth. The release has 2.5 million: an array is small.
+
+        Reads 96 bytes of each, and no picture. Raises `DataError` if the file is cut off.
+        """
         limits = [_most_bytes(self.header.color_size, 3), _most_bytes(self.header.depth_size, 2)]
         place, frames = self.header.start, []
         with _opened(self.where) as file:
@@ -147,9 +144,9 @@ class Sens(Recording):
                         f"the file ends {size - place - _FRAME.size} bytes later, and no picture of the stated size "
                         f"needs more than {limits[0]} and {limits[1]}. It is truncated or damaged",
                     )
-                frames.append(_Frame(place, color, depth))
+                frames.append((place, color, depth))
                 place += _FRAME.size + color + depth
-        return frames
+        return np.array(frames, np.int64)
 
 
 def read_header(path: Path) -> Header:

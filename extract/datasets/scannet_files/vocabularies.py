@@ -1,7 +1,7 @@
-"""The two class lists of ScanNet's benchmarks, with the ids that the label table knows them by.
+"""The two class lists of ScanNet's benchmarks, with the ids that the label table knows them by; and all of NYU40.
 
 Facts after `BenchmarkScripts/ScanNet200/scannet200_constants.py` of github.com/ScanNet/ScanNet: 20 classes are named by
-their id in NYU40, 200 by ScanNet's own.
+their id in NYU40, 200 by ScanNet's own. NYU40 after `semantic_label_descs.csv` of github.com/apple/ml-hypersim.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ class Vocabulary:
     Attributes:
         column: of the label table, whose ids the entries are.
         entries: `id name`, with commas between.
+        stuff: names of the classes that cannot be counted.
     """
 
     column: str
     entries: str
+    stuff: tuple[str, ...] = STUFF
 
     @cached_property
     def classes(self) -> list[ClassInfo]:
         """Class id k is entry k - 1."""
-        return [ClassInfo(name, "stuff" if name in STUFF else "thing") for _, name in self._pairs]
+        return [ClassInfo(name, "stuff" if name in self.stuff else "thing") for _, name in self._pairs]
 
     @cached_property
     def class_of(self) -> dict[int, int]:
@@ -48,6 +50,15 @@ SCANNET20 = Vocabulary(
     """\
 1 wall, 2 floor, 3 cabinet, 4 bed, 5 chair, 6 sofa, 7 table, 8 door, 9 window, 10 bookshelf, 11 picture, 12 counter,
 14 desk, 16 curtain, 24 refrigerator, 28 shower curtain, 33 toilet, 34 sink, 36 bathtub, 39 otherfurniture""",
+)
+NYU40 = Vocabulary(
+    "nyu40id",
+    """\
+1 wall, 2 floor, 3 cabinet, 4 bed, 5 chair, 6 sofa, 7 table, 8 door, 9 window, 10 bookshelf, 11 picture, 12 counter,
+13 blinds, 14 desk, 15 shelves, 16 curtain, 17 dresser, 18 pillow, 19 mirror, 20 floor mat, 21 clothes, 22 ceiling,
+23 books, 24 refrigerator, 25 television, 26 paper, 27 towel, 28 shower curtain, 29 box, 30 whiteboard, 31 person,
+32 nightstand, 33 toilet, 34 sink, 35 lamp, 36 bathtub, 37 bag, 38 otherstructure, 39 otherfurniture, 40 otherprop""",
+    (*STUFF, "ceiling"),
 )
 SCANNET200 = Vocabulary(
     "id",

@@ -166,6 +166,10 @@ FRAME_FAULTS: list[tuple[Change, str]] = [
     (lambda f: f.update(viewpoint=None), "frame 0 has no viewpoint"),
     (lambda f: f["viewpoint"].update(intrinsics_format="screen"), "intrinsics_format"),
     (lambda f: f["viewpoint"].update(focal_length=[float("nan"), 1]), "focal_length"),
+    (lambda f: f["viewpoint"].update(focal_length=[0, 1]), "focal_length.0 of its frames is '0'"),
+    (lambda f: f["viewpoint"].update(focal_length=[1, -1]), "focal_length.1 of its frames is '-1'"),
+    (lambda f: f["viewpoint"].update(focal_length=[1e308, 1]), "focal_length"),
+    (lambda f: f["viewpoint"].update(principal_point=[0, -1e308]), "principal_point"),
     (lambda f: f["viewpoint"]["R"].pop(), "R"),
     (lambda f: f["viewpoint"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "frame 0: .*no rotation"),
 ]

@@ -156,7 +156,7 @@ def test_the_more_reserved_set_of_a_sequence_holds(tmp_path: Path) -> None:
 
 def test_leaves_out_what_is_not_good_enough_and_counts_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny = Recipe("good", (4, 4), frames=20)
-    scores = {"none": None, "half": 0.5, "nan": float("nan"), "low": -1.0}
+    scores = {"none": None, "half": 0.5, "nan": float("nan"), "low": -1.0, "least": -(10**400)}
     recipes = [tiny, *(replace(tiny, name=name, score=score) for name, score in scores.items())]
     recipes += [replace(tiny, name="hidden", frame_type="test_known"), replace(tiny, name="short", frames=19)]
     recipes += [replace(tiny, name=f"absent_{n}") for n in range(7)]
@@ -167,7 +167,7 @@ def test_leaves_out_what_is_not_good_enough_and_counts_it(tmp_path: Path, caplog
     assert set(by_name(tmp_path)) == {"good"}
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "apple: 1 sequences are read (1 train, 0 dev)" in said
-    for part in ("1 of the hidden set 'test'", "4 with no viewpoint_quality_score above 0.5", "7 without a folder"):
+    for part in ("1 of the hidden set 'test'", "5 with no viewpoint_quality_score above 0.5", "7 without a folder"):
         assert part in said
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [line.partition("apple: ")[2] for line in warned] == [

@@ -133,6 +133,13 @@ def test_other_kinds_of_pixels(root: Path, mode: str) -> None:
     np.testing.assert_array_equal(only(root).frames([0])[0], np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("transparency", [3, bytes(range(16))], ids=["one colour", "each colour"])
+def test_transparency_of_a_palette_is_left_out(root: Path, transparency: int | bytes) -> None:
+    image = Image.fromarray(moving_pictures(1)[0]).quantize(16)
+    image.save(root / "0.png", transparency=transparency)
+    np.testing.assert_array_equal(only(root).frames([0])[0], np.asarray(image.convert("RGB")))
+
+
 def test_pixels_of_16_bits_are_no_colours(root: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "0.png")
     with pytest.raises(DataError, match=r"0\.png: pixels of mode I;16.*Remedy"):
@@ -159,6 +166,35 @@ def test_exif_orientation_is_heeded(root: Path, orientation: int) -> None:
     clip = only(root)
     assert clip.dataset.image_size == pixels.shape[:2]
     np.testing.assert_array_equal(clip.frames([0])[0], pixels)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_is_none_turns_nothing(root: Path, orientation: int) -> None:
+    """Cameras write 0 for "unknown": labels of such pictures are used."""
+    write(root / "a", room(), "nerfstudio")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(room().rgb[0]).save(root / "a/images/frame_00.png", exif=exif)
+    clip = only(root)
+    assert clip.dataset.image_size == room().rgb.shape[1:3]
+    np.testing.assert_array_equal(clip.targets().rgb, room().rgb)
+
+
+@pytest.mark.parametrize("kind", [{}, {"dpi": (72, 72)}], ids=["plain", "with a resolution"])
+def test_exif_data_that_cannot_be_read(root: Path, kind: dict[str, tuple[int, int]]) -> None:
+    """Pillow forgives it where it has looked for a resolution there."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = BytesIO()
+    Image.fromarray(room().rgb[0]).save(stream, "JPEG", exif=exif, **kind)
+    content = stream.getvalue()
+    assert b"\0\0MM\0*" in content
+    (root / "0.png").write_bytes(encoded(".png"))
+    (root / "1.jpg").write_bytes(content.replace(b"MM\0*", b"MM\0\xab"))
+    clip = only(root)
+    with pytest.raises(DataError, match=r"1\.jpg: its EXIF data cannot be read .*Remedy"):
+        clip.frames([1])
+    clip.frames([0])
 
 
 def test_turned_frames_with_labels_are_refused(root: Path) -> None:

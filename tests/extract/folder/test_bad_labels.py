@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from extract.datasets.folder import FolderClip, FolderDataset
+from extract.datasets.recordings.pictures import read_depth
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError
 from tests.extract.folder.recordings import room, write, write_transforms
@@ -55,6 +58,11 @@ NPYS = [
     npy(np.array([{"a": 1}], object), allow_pickle=True),
     npy(np.ones((40, 56))).replace(b"(40, 56)", b"(4e9, 9)"),
     npy(np.ones((40, 56))).replace(b"(40, 56), ", b"(4000000000,9999999999), ")[:400],
+    npy(np.ones((40, 56))).replace(b"(40, 56)", b"(-40,-56)"),
+    npy(np.ones((40, 56))).replace(b"(40, 56)", b"(40, 56L"),
+    npy(np.ones((40, 56))).replace(b"(40, 56)", b'"""((((('),
+    npy(np.ones((40, 56))).replace(b"'<f8'", b"('',)"),
+    npy(np.ones((0, 56))),
     b"",
     b"\x93NUMPY",
     b"text",
@@ -80,6 +88,37 @@ def test_npy_of_every_kind(root: Path, order: str, kind: type) -> None:
     found = only(root).targets().depth
     assert found is not None
     np.testing.assert_allclose(found[0], values, rtol=1e-3)
+
+
+def test_what_float32_cannot_hold_is_invalid(root: Path) -> None:
+    write(root / "a", room(frames=1))
+    (root / "a/depth/frame_00.png").unlink()
+    np.save(root / "a/depth/frame_00.npy", np.full((40, 56), 1e300))
+    found = only(root).targets().depth
+    assert found is not None
+    assert not found.any()
+
+
+def test_a_file_that_is_no_single_picture_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.npy", "a.png"):
+        path = tmp_path / name
+        with path.open("wb") as file:
+            file.truncate(1 << 33)
+        with pytest.raises(DataError, match=rf"{name}: cannot be read .*8589934592 bytes, more than.*Remedy"):
+            read_depth(path, 1.0)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_ids_that_pillow_would_spread(root: Path, bits: int) -> None:
+    """A PNG of 4 bits is grey from 0 to 255 in steps of 17; what makes PNG files smaller writes such."""
+    write(root / "a", room(frames=1))
+    row = b"\0" + bytes([0b01_10_11_00]) * (56 * bits // 8)
+    head = struct.pack(">IIBBBBB", 56, 40, bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(row * 40)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in parts)
+    (root / "a/instance/frame_00.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(DataError, match=rf"frame_00\.png: grey of {bits} bits.*Remedy"):
+        only(root).targets()
 
 
 def test_instances_are_ids(root: Path) -> None:
@@ -124,6 +163,10 @@ def test_names_in_lists_of_tum(root: Path, caplog: pytest.LogCaptureFixture) -> 
     (root / "a/rgb.txt").write_text(lines.replace("1305031102.175304.png", "1.png"))
     clip = FolderDataset(root).clips()[0]
     with pytest.raises(DataError, match=r"rgb/1\.png: missing"):
+        clip.frames([0])
+    (root / "a/rgb.txt").write_text(lines.replace("1305031102.175304.png", "1" * 300 + ".png"))
+    clip = FolderDataset(root).clips()[0]
+    with pytest.raises(DataError, match=r"1\.png: cannot be read .*Remedy"):
         clip.frames([0])
 
 

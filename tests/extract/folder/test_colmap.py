@@ -117,6 +117,7 @@ TEXT_FAULTS: list[tuple[bytes, bytes, str]] = [
     (b"1 PINHOLE 4\n", IMAGES, r"cameras\.txt, line 1: expected"),
     (b"1 PINHOLE 4 x 1 1 2 2\n", IMAGES, r"cameras\.txt, line 1: expected"),
     (b"1 PINHOLE 0 3 1 1 2 2\n", IMAGES, r"cameras\.txt, line 1: camera model PINHOLE.* 0x3"),
+    (b"1 PINHOLE 4 1" + b"0" * 400 + b" 1 1 2 2\n", IMAGES, r"cameras\.txt, line 1: camera model PINHOLE"),
     (b"\xff\xfe", IMAGES, r"cameras\.txt: is no text"),
     (CAMERAS, b"1 1 0 0 0 0 0 0 9 a.jpg\n\n", r"images\.txt, line 1: camera 9 is not among cameras \[1, 2, 3\]"),
     (CAMERAS, b"1 1 0 0 0 0 0 0\n\n", r"images\.txt, line 1: expected"),

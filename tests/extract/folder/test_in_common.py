@@ -155,6 +155,22 @@ def test_digests(root: Path) -> None:
     assert len(seen) == 1 + 3 * 3 + 5, "pictures, depth, instances; rgb, depth, groundtruth, scene, instances"
 
 
+def test_the_digest_covers_names_that_scenes_share(root: Path) -> None:
+    """The classes stay the same, and so do all files of the scene: only which instance is of which class changes."""
+    write(root / "a", room())
+    write(root / "b", room())
+    (root / "a/instances.json").unlink()
+    names = {"1": "floor", "2": "wall", "3": "ball", "4": "ball", "5": "ball", "6": "ball"}
+    say(root / "instances.json", **names)
+    before = FolderDataset(root, EVERY)
+    digests = {clip.id: clip.digest() for clip in before.clips()}
+    say(root / "instances.json", **names | {"1": "wall", "2": "floor"})
+    after = FolderDataset(root, EVERY)
+    assert (after.classes, after.facts()) == (before.classes, before.facts())
+    changed = {clip.id for clip in after.clips() if clip.digest() != digests[clip.id]}
+    assert changed == {"a"}, "b has names of its own"
+
+
 def test_where_recordings_are_looked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOLDER_ROOT", str(root / "none"))
     with pytest.raises(DatasetNotFoundError, match=r"none \(given by FOLDER_ROOT\)"):

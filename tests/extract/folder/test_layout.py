@@ -14,6 +14,7 @@ from extract.datasets.folder import FolderDataset
 from extract.datasets.recordings.layout import split_of
 from extract.datasets.recordings.source import in_order
 from extract.errors import DataError, DatasetNotFoundError
+from extract.plan import clip_table
 from tests.extract.folder.recordings import moving_pictures, room, write, write_labels, write_video
 
 
@@ -81,6 +82,31 @@ def test_hidden_files_are_none(root: Path) -> None:
     pictures(root / ".cache")
     pictures(root / "__MACOSX")
     assert scenes(root) == {"a": (split_of("a"), 2)}
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "a\tb", "caf\udce9"], ids=["long", "control", "no UTF-8"])
+def test_names_that_no_clip_can_have(root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(root / "a")
+    pictures(root / name)
+    assert list(scenes(root)) == ["a"]
+    assert f"{name!r}: a clip cannot have this name" in caplog.text
+    assert len(clip_table(FolderDataset(root).clips())) == 1
+
+
+def test_a_hidden_directory_is_no_name(root: Path) -> None:
+    pictures(root / ".mine")
+    with pytest.raises(DatasetNotFoundError, match=r"(?s)'\.mine': a clip cannot have this name.*Remedy"):
+        FolderDataset(root / ".mine")
+
+
+def test_names_of_files_that_are_no_text(root: Path) -> None:
+    pictures(root / "a")
+    pictures(root / "b")
+    (root / "b/0.png").rename(root / "b/caf\udce9.png")
+    a, b = sorted(FolderDataset(root).clips(), key=lambda clip: clip.id)
+    with pytest.raises(DataError, match=r"scene b: 'b/caf.udce9' … is no UTF-8. Remedy: rename"):
+        b.digest()
+    a.digest()
 
 
 def test_folders_without_frames_are_left_out_by_name(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,6 +234,7 @@ def test_listing_reads_no_picture(root: Path, monkeypatch: pytest.MonkeyPatch) -
         ("dataset.json", "{", "Invalid JSON"),
         ("dataset.json", '{"depthscale": 1}', "depthscale"),
         ("dataset.json", '{"image_size": [0, 5]}', "image_size"),
+        ("dataset.json", '{"image_size": [1000000, 1000000]}', "image_size"),
         ("dataset.json", '{"pose_scale": -1}', "pose_scale"),
         ("dataset.json", '{"depth_scale": NaN}', "depth_scale|NaN"),
         ("dataset.json", '{"classes": [{"name": "a", "kind": "both"}]}', "kind"),

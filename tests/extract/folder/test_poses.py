@@ -187,6 +187,7 @@ def test_lost_poses_are_unknown() -> None:
 
 
 SCALED = [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
+HUGE = [[1e200, -1e200, 0, 0], [1e200, 1e200, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 FAULTS: list[tuple[bytes, str]] = [
     (b"{", "no transforms.json"),
     (b"[]", "no transforms.json"),
@@ -201,8 +202,24 @@ FAULTS: list[tuple[bytes, str]] = [
     (transforms(applied_transform=SCALED), "applied_transform: no rigid motion"),
     (transforms(applied_scale=0), "applied_scale is not finite, or not above 0"),
     (transforms(fl_x="500"), "fl_x is '500', expected a number"),
-    (transforms(w=0), "pictures of 0x480"),
+    (transforms(w=0), "w is 0, expected pixels"),
+    (transforms(w=float("inf")), "w is inf, expected pixels"),
+    (transforms(h=float("nan")), "h is nan, expected pixels"),
+    (transforms(h=10**9), "h is 1e.09, expected pixels"),
+    (transforms(fl_x=10**400), "fl_x is 1000000.*too large"),
+    (transforms(frames=[{"file_path": "a", "transform_matrix": [[10**400] * 4] * 4}]), "a: expected a matrix"),
+    (transforms(frames=[{"file_path": "a", "transform_matrix": HUGE}]), "a: no rigid motion"),
 ]
+
+
+@pytest.mark.parametrize("angle", [0, -1, 3.2, float("inf"), float("nan")])
+def test_an_angle_that_no_camera_has(angle: float) -> None:
+    """One scene's file must not stop all others, so it is no error of arithmetic."""
+    frames = json.loads(transforms())["frames"][:1]
+    content = json.dumps({"w": 640, "h": 480, "camera_angle_x": angle, "frames": frames}).encode()
+    for parse in (parse_cameras, parse_transforms):
+        with pytest.raises(DataError, match=r"t, images/a\.png: camera_angle_x is .*, expected an angle"):
+            parse(content, "t")
 
 
 @pytest.mark.parametrize(("content", "message"), FAULTS)

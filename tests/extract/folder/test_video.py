@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from extract.datasets.recordings import video
 from extract.datasets.recordings.video import Index, _from, check_header, read_frames, read_index, video_size
 from extract.datasets.recordings.whole import missing_bytes
 from extract.errors import DataError
@@ -248,3 +249,26 @@ def test_a_seek_that_goes_too_far() -> None:
     found = _from(cast(Any, container), cast(Any, None), index, 12, Path("a.mp4"))
     assert container.sought[2:] == [10, 0]
     assert next(found).pts == 0
+
+
+def test_titles_that_are_no_text_do_not_matter(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    """Old cameras write Latin-1."""
+    path = tmp_path / "a.mp4"
+    write_video(path, frames[:3])
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"L\xe9vf"))
+    check_header(path)
+    np.testing.assert_array_equal(decode(path, [1])[1], frames[1])
+
+
+def test_a_video_that_claims_to_be_huge(
+    tmp_path: Path, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, frames[:3])
+    monkeypatch.setattr(video, "MOST_PIXELS", frames[0, ..., 0].size)
+    check_header(path)
+    monkeypatch.setattr(video, "MOST_PIXELS", frames[0, ..., 0].size - 1)
+    with pytest.raises(DataError, match=r"a\.mp4: says frames of 64x48, which are not read.*Remedy"):
+        check_header(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,19 @@ def test_a_changed_byte_is_noticed(folder: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"filt\.zip: cannot be read"):
         InstanceArchive(path).read([0])
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_ids_that_pillow_would_spread(tmp_path: Path, bits: int) -> None:
+    """A PNG of 4 bits is grey from 0 to 255 in steps of 17."""
+    head = struct.pack(">IIBBBBB", 8, 2, bits, 0, 0, 0, 0)
+    rows = (b"\0" + b"\x1b" * bits) * 2
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in parts)
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    archive = InstanceArchive(tmp_path / "a.zip")
+    with pytest.raises(DataError, match=rf"a\.zip: instance-filt/7\.png: grey of {bits} bits.*Remedy"):
+        archive.decode(7, content, (2, 8))
 
 
 def test_pictures_of_another_kind(folder: Path, root: Path, scan: TinyScan) -> None:

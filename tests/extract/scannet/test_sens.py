@@ -64,6 +64,23 @@ def test_only_the_asked_frame_is_read(path: Path, monkeypatch: pytest.MonkeyPatc
     assert set(read[:20]) == {96}
 
 
+def test_places_of_frames_take_little_memory(tmp_path: Path, scan: TinyScan) -> None:
+    """They are kept for every scan of a run, and the release has 2.5 million frames."""
+    count = 2000
+    path = tmp_path / "a.sens"
+    path.write_bytes(header(scan, frames=count) + b"".join(frames_of(scan)) * (count // len(scan.rgb)))
+    Sens(path).pose(0)
+    tracemalloc.start()
+    try:
+        recording = Sens(path)
+        before, _ = tracemalloc.get_traced_memory()
+        recording.pose(count - 1)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 40 * count
+
+
 def test_every_truncation_is_an_error(path: Path, scan: TinyScan) -> None:
     content = path.read_bytes()
     end = len(header(scan)) + sum(map(len, frames_of(scan)))

@@ -1,0 +1,189 @@
+"""DL3DV-10K: phone and drone videos of 10,510 places, with camera poses; read under two names that differ in splits.
+
+<subset>/<scene>/images_4/             PNG, 960x540; or images_8, images_2, images; 1K … 11K, or no subsets
+<subset>/<scene>/transforms.json       poses and intrinsics as nerfstudio writes them; or a COLMAP model
+DL3DV-processed/<subset>/<scene>.sft   optional: depth, confidence and cameras that VGGT made
+excluded.txt                           optional: scenes to leave out
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from extract.datasets.base import Dataset
+from extract.datasets.dl3dv_files.clip import Dl3dvClip, Shared
+from extract.datasets.dl3dv_files.errors import LABEL_FAULTS
+from extract.datasets.dl3dv_files.scenes import LABELS, PICTURE_FOLDERS, RELEASES, Scene, find_scenes
+from extract.datasets.dl3dv_files.sft import Header, read_header
+from extract.datasets.dl3dv_files.splits import BY_HASH, OUTLIERS, as_the_paper, read_excluded, three_way
+from extract.datasets.poses.camera import same_shape
+from extract.datasets.recordings.tracks import cameras_of
+from extract.datasets.sampling import Sampling
+from extract.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SHORTEST = 20
+"""Scenes of fewer frames are left out."""
+_NAMED = 5
+
+
+class Dl3dv(Dataset):
+    """Ling et al., "DL3DV-10K: A Large-Scale Scene Dataset for Deep Learning-based 3D Vision", arXiv:2312.16256.
+
+    Structure from motion gives poses without a unit, and no depth. Where a network labelled some scenes, the others
+    are left out, since all clips have the same targets. Making one lists folders, and reads the header of one picture
+    and the poses' file or the labels' header of every scene.
+
+    Raises:
+        DatasetNotFoundError: there is no scene.
+        DataError: two scenes have one name, or a list of splits is damaged.
+    """
+
+    name = "dl3dv"
+    environment = "DL3DV_ROOT"
+    default_sampling = Sampling(window="run")
+    depth_unit = "1"
+    how_to_get = f"""\
+DL3DV-10K is given to those who accept its terms of use: huggingface.co/datasets/DL3DV/DL3DV-ALL-960P (2.8 TB; 480P,
+2K, 4K and DL3DV-10K-Benchmark do too). github.com/DL3DV-10K/Dataset has a script that gets one subset:
+  python download.py --odir DIRECTORY/DL3DV-ALL-960P --subset 1K --resolution 960P --file_type images+poses
+Unpacked, below DIRECTORY (or DIRECTORY/{RELEASES[0]}):
+  <subset>/<scene>/images_4/*.png, transforms.json
+Depth is not in the release. Labels that VGGT made go to DIRECTORY/{LABELS}/<subset>/<scene>.sft:
+  python -m extract label --dataset dl3dv --root DIRECTORY --with vggt"""
+
+    def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
+        super().__init__(root, sampling)
+        self.version = "10K"
+        self.classes = []
+        found, wrong = find_scenes(self.root)
+        if not found and not wrong:
+            raise self.not_found(f"{self.root} has no folder of a scene with {', '.join(PICTURE_FOLDERS)}")
+        self._excluded = read_excluded(self.root)
+        self.scenes = [scene for scene in found if scene.id not in self._excluded | OUTLIERS]
+        """All that are not excluded, with labels or without."""
+        self.unreadable = {name: why for name, why in wrong.items() if name not in self._excluded | OUTLIERS}
+        """Scene -> what is wrong with its first picture."""
+        self.damaged = self._wrong = dict(self.unreadable)
+        kept, splits = self._kept(), self._split()
+        self._warn([s.id for s in kept if s.id not in splits], "are in no list of splits; they are left out")
+        kept = [scene for scene in kept if scene.id in splits]
+        shared = Shared(self.sampling or Sampling(), self.image_size, self._poses, self._intrinsics)
+        self._clips = [Dl3dvClip(scene, splits[scene.id], self._labels.get(scene.id), shared) for scene in kept]
+
+    @property
+    def max_instances(self) -> int:
+        """0: there are none."""
+        return 0
+
+    def clips(self) -> Sequence[Dl3dvClip]:
+        """One clip per scene, sorted by subset and name."""
+        return self._clips
+
+    def facts(self) -> Mapping[str, Any]:
+        """How frames, scenes and splits were chosen, and who made the labels."""
+        makers = [header.made_by for header in self._labels.values()]
+        return {
+            **super().facts(),
+            "scale": "arbitrary per scene",
+            "splits": self._rule,
+            "excluded": {"outliers": len(OUTLIERS), "listed": sorted(self._excluded)},
+            "targets": "network" if makers else "release",
+            "labels": sorted({maker["labeller"] for maker in makers}),
+            "label_checkpoints": sorted({maker.get("checkpoint", "not stated") for maker in makers}),
+            "pictures": sorted({clip.recording.pictures.name for clip in self._clips}),
+            "poses": self._poses or bool(makers),
+            "intrinsics": self._intrinsics or bool(makers),
+        }
+
+    def _split(self) -> dict[str, str]:
+        """Scene -> split; sets the rule."""
+        self._rule = BY_HASH
+        return three_way(self.scenes)
+
+    def _kept(self) -> list[Scene]:
+        """Scenes with as much as any has, of one shape and long enough. Sets the image size and what targets are."""
+        sizes = Counter(scene.size for scene in self.scenes)
+        self.image_size = max(sizes, key=lambda size: (sizes[size], size)) if sizes else (0, 0)
+        kept = [scene for scene in self.scenes if same_shape(scene.size, self.image_size)]
+        self._left(self.scenes, kept, f"are not of the shape of {self.image_size[1]}x{self.image_size[0]} pixels")
+        long = [scene for scene in kept if scene.total >= SHORTEST]
+        self._left(kept, long, f"have fewer than {SHORTEST} frames")
+        stretched = [scene.id for scene in long if scene.size != self.image_size]
+        self._warn(stretched, f"are stretched to {self.image_size[1]}x{self.image_size[0]} pixels")
+        self._labels: dict[str, Header] = {}
+        self._poses = self._intrinsics = False
+        return self._labelled(long) if any(scene.labels for scene in long) else self._released(long)
+
+    def _labelled(self, scenes: Sequence[Scene]) -> list[Scene]:
+        """Scenes with labels of one size that lie within the scene."""
+        for scene in (scene for scene in scenes if scene.labels):
+            assert scene.labels is not None
+            try:
+                header = read_header(scene.labels)
+                if header.start + header.frames > scene.total:
+                    last = header.start + header.frames - 1
+                    raise LABEL_FAULTS.damaged(
+                        header.path, f"labels frames {header.start} to {last}, the scene has {scene.total}"
+                    )
+            except DataError as error:
+                self._wrong[scene.id] = str(error)
+                continue
+            self._labels[scene.id] = header
+        kept = [scene for scene in scenes if scene.id in self._labels]
+        self._left([scene for scene in scenes if not scene.labels], [], "have no labels, which others have")
+        if mixed := sorted({str(dict(self._labels[scene.id].made_by)) for scene in kept})[1:]:
+            log.warning("dataset %s: labels were made in %d ways: %s", self.name, len(mixed) + 1, mixed[:_NAMED])
+        return kept
+
+    def _released(self, scenes: Sequence[Scene]) -> list[Scene]:
+        """Scenes with poses, if any has; intrinsics are targets if no lens bends lines."""
+        posed = [scene for scene in scenes if scene.track is not None]
+        self._poses = bool(posed)
+        if posed:
+            self._left(scenes, posed, "have no poses, which others have")
+        pinholes, kept = [], []
+        for scene in posed:
+            assert scene.track is not None
+            try:
+                cameras = cameras_of(scene.track)
+            except DataError as error:
+                self._wrong[scene.id] = str(error)
+                continue
+            kept.append(scene)
+            pinholes.append(all(camera.is_pinhole for camera in cameras))
+        self._intrinsics = bool(pinholes) and all(pinholes)
+        if self._poses and not self._intrinsics:
+            log.warning(
+                "dataset %s: intrinsics are left out, poses are kept: %d of %d scenes have lens distortion, which is "
+                "not undone, since a 3x3 matrix does not say it.",
+                self.name,
+                pinholes.count(False),
+                len(pinholes),
+            )
+        return kept if posed else list(scenes)
+
+    def _left(self, before: Sequence[Scene], after: Sequence[Scene], what: str) -> None:
+        kept = {scene.id for scene in after}
+        self._warn([scene.id for scene in before if scene.id not in kept], f"{what}; they are left out")
+
+    def _warn(self, scenes: Sequence[str], what: str) -> None:
+        if scenes:
+            more = f" and {len(scenes) - _NAMED} more" if len(scenes) > _NAMED else ""
+            log.warning("dataset %s: scenes %s%s %s", self.name, ", ".join(scenes[:_NAMED]), more, what)
+
+
+class Dl3dvPaper(Dl3dv):
+    """The same scenes, split as arXiv 2605.28132 does. It has no third split, so a tenth of its train becomes val."""
+
+    name = "dl3dv-paper"
+
+    def _split(self) -> dict[str, str]:
+        labelled = [scene for scene in self.scenes if scene.labels]
+        splits, self._rule = as_the_paper(self.root, labelled or self.scenes)
+        return splits

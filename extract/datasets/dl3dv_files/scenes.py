@@ -1,0 +1,192 @@
+"""Where the scenes of a release of DL3DV lie: pictures, poses, and labels beside them.
+
+Sources: the README and issue 4 of github.com/DL3DV-10K/Dataset (all of it follows the conventions of nerfstudio); the
+layouts that `download.py` there and the data set pages DL3DV-ALL-960P, DL3DV-ALL-ColmapCache and DL3DV-10K-Benchmark
+unpack to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
+
+from extract.datasets.dl3dv_files.errors import damaged, unreadable
+from extract.datasets.poses.camera import PosedImage
+from extract.datasets.poses.colmap import find_model, parse_model
+from extract.datasets.poses.nerfstudio import parse_transforms
+from extract.datasets.recordings.layout import TRANSFORMS
+from extract.datasets.recordings.pictures import PICTURES, read_colours
+from extract.datasets.recordings.tracks import MODELS, Track
+from extract.errors import DataError
+
+RELEASES = ("DL3DV-ALL-960P", "DL3DV-ALL-480P", "DL3DV-ALL-2K", "DL3DV-ALL-4K", "DL3DV-10K-Benchmark")
+"""Folders that the root may hold; the first that is there is read instead of the root itself."""
+LABELS = "DL3DV-processed"
+"""Folder of the root with labels that a network made, <subset>/<scene>.sft; named as arXiv 2605.28132's code does."""
+PICTURE_FOLDERS = ("images_4", "images_8", "images_2", "images")
+"""Of a scene that has several the first is read: 960x540 as the paper, then 480x270, 1920x1080, 3840x2160."""
+BASES = ("", "nerfstudio", "colmap", "gaussian_splat")
+"""Folders of a scene that may hold those: DL3DV-ALL, the benchmark, the COLMAP cache, the benchmark undistorted."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One recording.
+
+    Attributes:
+        id: its hash, the name of its folder.
+        subset: `1K` … `11K`; empty where there are none, as in the benchmark.
+        folder: all of it.
+        pictures: the folder of its frames.
+        names: of the frames, in their order. Names are zero-padded, so that the order is that of time.
+        size: (height, width) of the first frame.
+        track: files of its poses; `None` = there are none.
+        labels: file of its labels; `None` = there is none.
+    """
+
+    id: str
+    subset: str
+    folder: Path
+    pictures: Path
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    track: Track | None
+    labels: Path | None
+
+    @cached_property
+    def total(self) -> int:
+        """Number of frames."""
+        return len(self.names)
+
+    def path(self, number: int) -> Path:
+        """File of a frame."""
+        return self.pictures / self.names[number]
+
+    def picture(self, number: int) -> UInt8[np.ndarray, "y x 3"]:
+        """A frame as it is stored. Raises `DataError`, also if its size is not that of the first."""
+        image, _ = read_colours(self.path(number))
+        if image.shape[:2] != self.size:
+            got, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.size[1]}x{self.size[0]}"
+            raise damaged(self.path(number), f"{got} pixels, the first frame of the scene has {expected}")
+        return image
+
+    def posed(self) -> dict[int, PosedImage]:
+        """Number of a frame -> its pose and camera.
+
+        Raises:
+            DataError: a file of poses is damaged, or names a picture that is missing, or one twice.
+        """
+        if self.track is None:
+            return {}
+        try:
+            contents = [(path.read_bytes(), str(path)) for path in self.track.files]
+        except OSError as error:
+            raise unreadable(error.filename, error) from error
+        if self.track.format == "nerfstudio":
+            images = parse_transforms(*contents[0])
+        else:
+            images = parse_model(contents[0], contents[1], binary=self.track.files[0].suffix == ".bin")
+        numbers = {name.rpartition(".")[0]: number for number, name in enumerate(self.names)}
+        posed: dict[int, PosedImage] = {}
+        for image in images:
+            number = numbers.get(PurePosixPath(image.name).stem)
+            if number is None or number in posed:
+                what = "twice" if number is not None else f"which is not among the {self.total} in {self.pictures}"
+                raise damaged(self.track.files[-1], f"names the picture {image.name}, {what}")
+            posed[number] = image
+        return posed
+
+
+def find_scenes(root: Path) -> tuple[list[Scene], dict[str, str]]:
+    """All scenes, sorted by subset and id, and id -> what is wrong of those whose first picture cannot be read.
+
+    Lists folders, and reads the header of one picture each.
+
+    Raises:
+        DataError: two scenes have one id.
+    """
+    found: dict[str, Scene] = {}
+    wrong: dict[str, str] = {}
+    release = next((root / name for name in RELEASES if (root / name).is_dir()), root)
+    for subset, folder, (pictures, names) in _folders(release):
+        if folder.name in found or folder.name in wrong:
+            raise DataError(f"{folder}: a second scene of this name below {release}. Remedy: remove one.")
+        try:
+            size = _size(pictures / names[0])
+        except DataError as error:
+            wrong[folder.name] = str(error)
+            continue
+        track = _track(folder, pictures.parent)
+        labels = _labels(root / LABELS, subset, folder.name)
+        found[folder.name] = Scene(folder.name, subset, folder, pictures, names, size, track, labels)
+    return sorted(found.values(), key=lambda scene: (scene.subset, scene.id)), wrong
+
+
+Frames = tuple[Path, tuple[str, ...]]
+
+
+def _folders(release: Path) -> Iterator[tuple[str, Path, Frames]]:
+    """(subset, folder, frames) of every scene: in the release itself, or one folder further down."""
+    for folder in _inside(release):
+        if folder.name == LABELS:
+            continue
+        if frames := _frames(folder):
+            yield "", folder, frames
+            continue
+        for scene in _inside(folder):
+            if frames := _frames(scene):
+                yield folder.name, scene, frames
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__")))
+
+
+def _frames(folder: Path) -> Frames | None:
+    """The folder of pictures that is read, and their names; `None` if there is none with pictures."""
+    for name in PICTURE_FOLDERS:
+        for base in (*BASES, folder.name):  # some unpack a scene's archive into a folder of its name, which it has too
+            place = folder / base / name
+            if place.is_dir() and (names := _pictures(place)):
+                return place, names
+    return None
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(height, width) from the header alone: EXIF of a PNG may lie behind its pixels. Raises `DataError`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        empty = path.is_file() and not path.stat().st_size
+        raise damaged(path, "an empty file" if empty else f"cannot be read as a picture ({error})") from error
+
+
+def _pictures(folder: Path) -> tuple[str, ...]:
+    """Names of pictures; interned, since those of ten thousand scenes are the same."""
+    names = (name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in PICTURES)
+    return tuple(sys.intern(name) for name in sorted(names) if not name.startswith("."))
+
+
+def _track(scene: Path, base: Path) -> Track | None:
+    """transforms.json goes before a COLMAP model, and what lies beside the pictures before what lies in the scene."""
+    for place in dict.fromkeys((base, scene)):
+        if (place / TRANSFORMS).is_file():
+            return Track("nerfstudio", (place / TRANSFORMS,))
+        if model := next(filter(None, (find_model(place / each) for each in MODELS)), None):
+            return Track("colmap", model)
+    return None
+
+
+def _labels(folder: Path, subset: str, scene: str) -> Path | None:
+    places = (folder / subset / f"{scene}.sft", folder / f"{scene}.sft")
+    return next((path for path in places if path.is_file()), None)

@@ -1,0 +1,1 @@
+"""What Hypersim's files hold: arrays in HDF5, cameras with tilted lenses, lists of images, and labels."""

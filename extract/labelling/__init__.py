@@ -1,0 +1,1 @@
+"""Networks that label recordings which have no labels: depth, confidence and cameras. One file per network."""

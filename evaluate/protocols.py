@@ -18,8 +18,20 @@ _CLASSES = {
     "depth": "DepthProtocol",
     "points": "PointsProtocol",
     "camera": "CameraProtocol",
+    "normals": "NormalsProtocol",
+    "correspondence": "CorrespondenceProtocol",
 }
-_FAMILIES = ("standard",)
+_PAPER = {
+    "tagging": "PaperTaggingProtocol",
+    "grouping": "PaperGroupingProtocol",
+    "depth": "PaperDepthProtocol",
+    "points": "PaperPointsProtocol",
+    "camera": "PaperCameraProtocol",
+}
+_FAMILIES = {
+    "standard": ("evaluate.metrics", _CLASSES),
+    "paper-2605.28132": ("evaluate.metrics.paper", _PAPER),
+}
 
 TASKS = tuple(_CLASSES)
 """Every task, in the order in which tables and reports show them: what is there, which one, where."""
@@ -31,16 +43,22 @@ def get_protocol(task: str, classes: Sequence[str] = (), family: str = "standard
     Args:
         task: one of `TASKS`.
         classes: class names, for tagging (things only) and segmentation (things and stuff).
-        family: set of rules.
+        family: set of rules: `standard`, or `paper-2605.28132`, which repeats that paper's code, flaws included.
 
     Raises:
-        UnknownProtocolError: there is no such task or family, or a task with classes was given none.
+        UnknownProtocolError: there is no such task or family, the family has no rules for the task, or a task with
+            classes was given none.
     """
     if task not in _CLASSES:
         raise UnknownProtocolError(f"unknown task {task!r}. {did_you_mean(task, TASKS)}")
     if family not in _FAMILIES:
         raise UnknownProtocolError(f"unknown protocol family {family!r}. {did_you_mean(family, _FAMILIES)}")
-    protocol: Protocol = getattr(import_module(f"evaluate.metrics.{task}"), _CLASSES[task])(classes, family)
+    package, names = _FAMILIES[family]
+    if task not in names:
+        raise UnknownProtocolError(
+            f"the family {family!r} has no protocol for {task!r}, only for {', '.join(names)}; use 'standard'"
+        )
+    protocol: Protocol = getattr(import_module(f"{package}.{task}"), names[task])(classes, family)
     if protocol.class_metrics and not classes:
         raise UnknownProtocolError(f"the protocol {protocol.id} needs class names, got none; pass classes=[...]")
     return protocol
@@ -52,7 +70,7 @@ def protocol_of(protocol_id: str, classes: Sequence[str] = ()) -> Protocol:
     Raises:
         UnknownProtocolError: the id is malformed, or names a version that this code no longer, or not yet, has.
     """
-    match = re.fullmatch(r"(?P<family>[\w-]+)/(?P<task>[\w-]+)@(?P<version>\d+)", protocol_id)
+    match = re.fullmatch(r"(?P<family>[\w.-]+)/(?P<task>[\w-]+)@(?P<version>\d+)", protocol_id)
     if match is None:
         raise UnknownProtocolError(f"malformed protocol id {protocol_id!r}; expected family/task@version")
     protocol = get_protocol(match["task"], classes, match["family"])

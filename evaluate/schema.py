@@ -50,6 +50,8 @@ class RunInfo(BaseModel):
     untrained: bool
     shuffled: bool = False
     """Whether every training clip had the targets of another one."""
+    trained_on: str | None = None
+    """The data set that the probes were trained on, if it is not `dataset`, on which they were measured."""
     dataset: str
     features_fingerprint: str
     targets_fingerprint: str
@@ -68,6 +70,7 @@ class RunInfo(BaseModel):
     def title(self) -> str:
         """The model, and what makes a control of it: `svd (untrained)`."""
         said = ["untrained"] * self.untrained + ["shuffled labels"] * self.shuffled
+        said += [f"trained on {self.trained_on}"] * (self.trained_on is not None)
         return f"{self.model} ({', '.join(said)})" if said else self.model
 
 

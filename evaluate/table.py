@@ -24,7 +24,7 @@ from evaluate.records import RUN_FILE, Run
 from evaluate.schema import ProbeInfo, RunInfo
 from evaluate.statistics import RESAMPLES, Estimate, Interval, estimate, estimate_classes
 
-_WINDOWED = ("tagging", "grouping", "points", "camera")
+_WINDOWED = ("tagging", "grouping", "points", "camera", "correspondence")
 """Tasks that are scored on windows of several views, so that their numbers depend on how many there are."""
 
 
@@ -242,7 +242,8 @@ def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
         "classes": [", ".join(run.info.classes.get(task, ())) for run in runs],
         "targets": [run.info.targets_fingerprint for run in runs],
     }
-    if task in _WINDOWED:
+    # The rules of other families go by windows in every task.
+    if task in _WINDOWED or any(not name.startswith("standard/") for name in rules["protocols"]):
         rules["numbers of views per window"] = [str(run.info.config.get("views", "unknown")) for run in runs]
     for what, values in rules.items():
         if len(set(values)) > 1:

@@ -56,7 +56,7 @@ class Protocol(ABC):
 
     Args:
         classes: names of classes `1 .. K`; empty for tasks without classes.
-        family: which set of rules; `standard` is the only one so far.
+        family: which set of rules: `standard`, or the name of another (`evaluate.protocols`).
     """
 
     task: ClassVar[str]

@@ -1,9 +1,9 @@
-"""Camera: how well the pose of a view relative to the first one was found, as angles."""
+"""Camera: how well the pose of a view relative to the first one was found, as angles and as a trajectory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from evaluate.errors import InputError
 from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take
+from evaluate.metrics.points import MIN_POINTS, umeyama
 
 THRESHOLDS = (5, 15, 30)
 """Degrees below which a rotation or a direction counts as found."""
 AUC_LIMIT = 30
+AUC_LIMITS = (AUC_LIMIT, 15, 10, 5, 3)
 MIN_BASELINE = 1e-3
 """Metres. A camera that moved less has no direction of translation that one could find."""
 
@@ -76,15 +78,62 @@ def pair_counts(
     return {name: np.asarray(count, np.int64) for name, count in counts.items()}
 
 
+class TrajectoryErrors(NamedTuple):
+    """Errors of the poses of one window: ATE and the translation's RPE in metres, the rotation's RPE in degrees."""
+
+    ate: float
+    rpe_translation: float
+    rpe_rotation: float
+
+
+def trajectory_errors(
+    prediction: Float[np.ndarray, "view 4 4"], target: Float[np.ndarray, "view 4 4"]
+) -> TrajectoryErrors:
+    """Return root mean squares over the views of one window; poses are camera-to-world, in any frame.
+
+    ATE is the distance of camera centres after the similarity that fits the predicted ones to the true ones best
+    (Umeyama 1991). RPE compares the motions between neighbouring views, C_i^-1 C_i+1: the length of the translation
+    and the angle of the rotation of (true motion)^-1 (predicted motion), the prediction scaled by the same similarity
+    (Sturm et al. 2012, section IV). NaN with fewer than three views, or where the true camera hardly moved.
+    """
+    centres = target[:, :3, 3]
+    if len(target) < MIN_POINTS or np.ptp(centres, axis=0).max() < MIN_BASELINE:
+        return TrajectoryErrors(np.nan, np.nan, np.nan)
+    fit = umeyama(prediction[:, :3, 3], centres)
+    away = np.linalg.norm(fit(prediction[:, :3, 3]) - centres, axis=-1)
+    (turn, move), (true_turn, true_move) = _motions(prediction), _motions(target)
+    apart = np.linalg.norm(fit.scale * move - true_move, axis=-1)
+    errors = (away, apart, rotation_angle(turn, true_turn))
+    return TrajectoryErrors(*(float(np.sqrt(np.mean(error**2))) for error in errors))
+
+
+def _motions(
+    poses: Float[np.ndarray, "view 4 4"],
+) -> tuple[Float[np.ndarray, "motion 3 3"], Float[np.ndarray, "motion 3"]]:
+    """Return rotation and translation of C_i^-1 C_i+1."""
+    back = np.swapaxes(poses[:-1, :3, :3], -1, -2)
+    return back @ poses[1:, :3, :3], np.einsum("vij,vj->vi", back, np.diff(poses[:, :3, 3], axis=0))
+
+
 class CameraProtocol(Protocol):
-    """Pairs (first view, other view) of all windows and scenes are pooled."""
+    """Pairs (first view, other view) of all windows and scenes are pooled, and so are windows for ATE and RPE.
+
+    Pair k is that of views 0 and k + 1, so that the pairs of a window hold the poses of all its views. ATE and RPE are
+    taken of windows of which every pair is known.
+    """
 
     task = "camera"
     primary = "auc30"
     metrics: ClassVar[Mapping[str, MetricInfo]] = {
-        "auc30": MetricInfo(
-            "AUC@30°", "%", True, "area under the recall of max(rotation, direction) error up to 30 degrees"
-        ),
+        **{
+            f"auc{limit}": MetricInfo(
+                f"AUC@{limit}°",
+                "%",
+                True,
+                f"area under the recall of max(rotation, direction) error up to {limit} degrees",
+            )
+            for limit in AUC_LIMITS
+        },
         **{
             f"rra{limit}": MetricInfo(
                 f"RRA@{limit}°", "%", True, f"share of pairs with rotation error below {limit} degrees"
@@ -97,6 +146,11 @@ class CameraProtocol(Protocol):
             )
             for limit in THRESHOLDS
         },
+        "ate": MetricInfo("ATE", "m", False, "distance of camera centres after the best similarity, RMS of a window"),
+        "rpe_translation": MetricInfo(
+            "RPE translation", "m", False, "error of the motion between neighbouring views, scaled by that similarity"
+        ),
+        "rpe_rotation": MetricInfo("RPE rotation", "°", False, "error of the turn between neighbouring views"),
     }
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "pairs": (),
@@ -104,29 +158,69 @@ class CameraProtocol(Protocol):
         "rotation_found": ("threshold",),
         "direction_found": ("threshold",),
         "histogram": ("degree",),
+        "windows": (),
+        **dict.fromkeys(TrajectoryErrors._fields, ()),
     }
 
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
-        """Return pair counts of `rotation` (window, pair, 3, 3), `translation` (window, pair, 3); x_0 = R x_j + t."""
+        """Return pair counts of `rotation` (window, pair, 3, 3), `translation` (window, pair, 3); x_0 = R x_j + t.
+
+        `known` (window, pair) bool in the target says which true poses there are; all, if it is left out. A pair that
+        is not known counts nowhere. Also sums of `TrajectoryErrors` over the windows that have them.
+        """
         arrays = {}
         for name, dims in (("rotation", "window pair 3 3"), ("translation", "window pair 3")):
             guess, truth = (take(source, name, dims, role).astype(np.float64) for source, role in
                             ((prediction, "prediction"), (target, "target")))  # fmt: skip
             same_shape(guess, truth, name)
-            if not np.isfinite(guess).all():
-                raise InputError(f"predicted {name} holds NaN or infinity")
-            arrays[name] = guess.reshape(-1, *guess.shape[2:]), truth.reshape(-1, *truth.shape[2:])
-        moved = np.linalg.norm(arrays["translation"][1], axis=-1) >= MIN_BASELINE
-        return dict(pair_counts(rotation_angle(*arrays["rotation"]), direction_angle(*arrays["translation"]), moved))
+            arrays[name] = guess, truth
+        known = _known(target, arrays["rotation"][1])
+        for name, (guess, truth) in arrays.items():
+            for role, values in (("predicted", guess), ("true", truth)):
+                if not np.isfinite(values[known]).all():
+                    raise InputError(f"{role} {name} holds NaN or infinity at a pair that is not marked unknown")
+        angles = rotation_angle(*(side[known] for side in arrays["rotation"]))
+        directions = direction_angle(*(side[known] for side in arrays["translation"]))
+        moved = np.linalg.norm(arrays["translation"][1][known], axis=-1) >= MIN_BASELINE
+        guess, truth = (_poses(arrays["rotation"][side], arrays["translation"][side]) for side in (0, 1))
+        whole = known.all(axis=1)
+        errors = [trajectory_errors(*poses) for poses in zip(guess[whole], truth[whole], strict=True)]
+        measured = [error for error in errors if np.isfinite(error.ate)]
+        return {
+            **pair_counts(angles, directions, moved),
+            "windows": np.asarray(len(measured), np.int64),
+            **{
+                name: np.asarray(sum(getattr(error, name) for error in measured), np.float64)
+                for name in TrajectoryErrors._fields
+            },
+        }
 
     def reduce_weighted(
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
-        """Return AUC@30 and the recalls of the pooled pairs."""
+        """Return AUCs and recalls of the pooled pairs, ATE and RPE of the pooled windows."""
         total = {name: weights @ np.asarray(statistics[name], np.float64) for name in self.dims}
-        result = {"auc30": auc(total["histogram"], total["moved_pairs"])}
+        result = {f"auc{limit}": auc(total["histogram"][:, :limit], total["moved_pairs"]) for limit in AUC_LIMITS}
         for index, limit in enumerate(THRESHOLDS):
             result[f"rra{limit}"] = ratio(total["rotation_found"][:, index], total["pairs"])
         for index, limit in enumerate(THRESHOLDS):
             result[f"rta{limit}"] = ratio(total["direction_found"][:, index], total["moved_pairs"])
-        return result
+        return result | {name: ratio(total[name], total["windows"]) for name in TrajectoryErrors._fields}
+
+
+def _known(target: Arrays, rotation: Float[np.ndarray, "window pair 3 3"]) -> Bool[np.ndarray, "window pair"]:
+    if "known" not in target:
+        return np.ones(rotation.shape[:2], bool)
+    known = take(target, "known", "window pair", "target").astype(bool)
+    same_shape(known, rotation[..., 0, 0], "known")
+    return known
+
+
+def _poses(
+    rotation: Float[np.ndarray, "window pair 3 3"], translation: Float[np.ndarray, "window pair 3"]
+) -> Float[np.ndarray, "window view 4 4"]:
+    """Return camera-to-world poses of all views; the world is the first view."""
+    windows, pairs = translation.shape[:2]
+    poses = np.tile(np.eye(4), (windows, pairs + 1, 1, 1))
+    poses[:, 1:, :3, :3], poses[:, 1:, :3, 3] = rotation, translation
+    return poses

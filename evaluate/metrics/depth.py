@@ -14,7 +14,7 @@ from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shap
 
 _SUMS = (
     *("pixels", "absrel", "square", "log10", "log_error", "log_error_square", "delta1", "delta2", "delta3"),
-    *("absrel_median", "log_target", "log_target_square"),
+    *("absrel_median", "log_target", "log_target_square", "sqrel", "absrel_affine"),
 )
 
 
@@ -31,7 +31,8 @@ def depth_sums(
         Scalars by name: `pixels` counts; `absrel` = |p - g| / g; `square` = (p - g)^2; `log10` = |log10 p - log10 g|;
         `log_error` = ln p - ln g; `delta<k>` counts max(p/g, g/p) < 1.25^k (Eigen et al. 2014, section 4);
         `absrel_median` = absrel after every frame's prediction was scaled by median(g) / median(p);
-        `log_target` = ln g.
+        `log_target` = ln g; `sqrel` = (p - g)^2 / g; `absrel_affine` = absrel after every frame's prediction went
+        through `affine`.
 
     Raises:
         InputError: the prediction is not a positive number at a valid pixel.
@@ -67,8 +68,24 @@ def _frame_sums(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) 
             np.abs(np.median(g) / np.median(p) * p / g - 1).sum(),
             log_target.sum(),
             log_target @ log_target,
+            error @ (error / g),
+            np.abs(affine(p, g) / g - 1).sum(),
         ]
     )
+
+
+def affine(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " pixel"]:
+    """Return s p + t with the scale s and shift t that make sum (s p + t - g)^2 least.
+
+    Least squares in depth, as for Marigold (Ke et al. 2024, section 4.1); MiDaS (Ranftl et al. 2020) fits disparity. A
+    constant prediction becomes the mean of g.
+    """
+    x, y = p - p.mean(), g - g.mean()
+    spread = x @ x
+    # Rounding alone gives a constant some spread.
+    constant = spread <= len(p) * (1e-9 * p.max()) ** 2
+    fitted: NDArray[np.float64] = g.mean() + (0.0 if constant else (x @ y) / spread) * x
+    return fitted
 
 
 class DepthProtocol(Protocol):
@@ -81,6 +98,10 @@ class DepthProtocol(Protocol):
         "absrel_median": MetricInfo(
             "AbsRel, median scaled", "", False, "AbsRel after each frame was scaled to its true median"
         ),
+        "absrel_affine": MetricInfo(
+            "AbsRel, scale and shift", "", False, "AbsRel after the least-squares fit of s p + t to g in each frame"
+        ),
+        "sqrel": MetricInfo("SqRel", "m", False, "mean (p - g)² / g in metres, no rescaling of the prediction"),
         "rmse": MetricInfo("RMSE", "m", False, "root of the mean squared error of a scene"),
         "log10": MetricInfo("log10", "", False, "mean |log10 p - log10 g|"),
         "silog": MetricInfo(
@@ -108,8 +129,7 @@ class DepthProtocol(Protocol):
         sums = {name: np.asarray(statistics[name], np.float64) for name in _SUMS}
         mean = {name: ratio(sums[name], sums["pixels"]) for name in _SUMS}
         variance = np.maximum(mean["log_error_square"] - mean["log_error"] ** 2, 0.0)
-        per_scene = {name: mean[name] for name in ("absrel", "absrel_median", "log10", "delta1", "delta2", "delta3")}
-        per_scene |= {"rmse": np.sqrt(mean["square"]), "silog": np.sqrt(variance)}
+        per_scene = mean | {"rmse": np.sqrt(mean["square"]), "silog": np.sqrt(variance)}
         total = {
             name: weights @ sums[name] for name in ("pixels", "log_error_square", "log_target", "log_target_square")
         }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
@@ -30,13 +30,23 @@ VISIBLE = 0.001
 SUCCESS = 0.5
 
 
+class Segments(NamedTuple):
+    """Clusters of one window that are an instance, clusters that are none, instances left over; IoUs of the first."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_iou: float
+
+
 class WindowScore(NamedTuple):
-    """Sums of one window: over its instances, and the adjusted Rand index of its foreground."""
+    """Sums of one window: over its instances, its clusters, and the adjusted Rand index of its foreground."""
 
     instances: int
     iou: float
     success: int
     ari: float
+    segments: Segments
 
 
 def principal_components(rows: Float[np.ndarray, "row d"], count: int) -> Float[np.ndarray, "row k"]:
@@ -150,6 +160,31 @@ def adjusted_rand(table: Int[np.ndarray, "instance cluster"]) -> float:
     return 1.0 if most == expected else (together - expected) / (most - expected)
 
 
+def segments(
+    pixels: Int[np.ndarray, "instance cluster"],
+    asked: Bool[np.ndarray, " instance"],
+    group: Bool[np.ndarray, " cluster"],
+) -> Segments:
+    """Return the counts of panoptic quality (Kirillov et al. 2019) from pixels counted over all views of a window.
+
+    A cluster is an instance if their IoU over the window exceeds 0.5, which singles out both; the IoU counts the whole
+    of a cluster, also where it lies on the background. A cluster that is none is wrong unless more than half of it
+    lies where nothing is asked for: walls and slivers are things to group, too.
+
+    Args:
+        pixels: counts by (instance, cluster), with rows and columns for what is neither.
+        asked: which rows are instances that are asked for.
+        group: which columns are clusters.
+    """
+    shared = pixels[np.ix_(asked, group)]
+    areas = pixels.sum(axis=0)[group]
+    iou = shared / (pixels.sum(axis=1)[asked, None] + areas - shared)
+    hits = iou > SUCCESS
+    wrong = ~hits.any(axis=0) & (2 * shared.sum(axis=0) >= areas)
+    found = int(hits.sum())
+    return Segments(found, int(wrong.sum()), int(asked.sum()) - found, float(iou[hits].sum()))
+
+
 def score_window(
     labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]
 ) -> WindowScore | None:
@@ -176,7 +211,9 @@ def score_window(
         per_view = shared / (seen[:, row].sum(axis=1) + seen[:, :, column].sum(axis=1) - shared)
         ious.append(float(per_view.mean()))
         success += bool((per_view >= SUCCESS).all())
-    return WindowScore(len(ious), sum(ious), success, adjusted_rand(table.sum(axis=0)[things]))
+    pixels = table.sum(axis=0)
+    panoptic = segments(pixels, visible.any(axis=0), clusters >= 0)
+    return WindowScore(len(ious), sum(ious), success, adjusted_rand(pixels[things]), panoptic)
 
 
 class GroupingProtocol(Protocol):
@@ -192,8 +229,13 @@ class GroupingProtocol(Protocol):
             "T-SR", "%", True, "share of instances with IoU of at least 0.5 in every view they are visible in"
         ),
         "ari": MetricInfo("ARI", "", True, "adjusted Rand index of the pixels that belong to an instance"),
+        "pq": MetricInfo(
+            "PQ", "%", True, "panoptic quality: sum of IoUs above 0.5 / mean of the numbers of clusters and instances"
+        ),
     }
-    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("windows", "instances", "iou", "success", "ari"), ())
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        ("windows", "instances", "iou", "success", "ari", *Segments._fields), ()
+    )
 
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
         """Return sums of `embeddings` (window, view, gy, gx, d) against `instances` (window, view, y, x)."""
@@ -215,14 +257,18 @@ class GroupingProtocol(Protocol):
             "iou": np.asarray(sum(score.iou for score in known), np.float64),
             "success": np.asarray(sum(score.success for score in known), np.int64),
             "ari": np.asarray(sum(score.ari for score in known), np.float64),
+            **{
+                name: np.asarray(sum(getattr(score.segments, name) for score in known), np.float64)
+                for name in Segments._fields
+            },
         }
 
     def reduce_weighted(
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return the metrics for each row of scene weights; scenes without a visible instance are left out."""
+        sums = {name: np.asarray(statistics[name], np.float64) for name in self.dims}
+        sums["segments"] = sums["true_positives"] + (sums["false_positives"] + sums["false_negatives"]) / 2
         of = {"t_miou": ("iou", "instances"), "t_sr": ("success", "instances"), "ari": ("ari", "windows")}
-        return {
-            name: scene_mean(ratio(np.asarray(statistics[top]), np.asarray(statistics[bottom])), weights)
-            for name, (top, bottom) in of.items()
-        }
+        of["pq"] = ("true_iou", "segments")
+        return {name: scene_mean(ratio(sums[top], sums[bottom]), weights) for name, (top, bottom) in of.items()}

@@ -60,19 +60,19 @@ def _arrays(values: Mapping[str, ArrayLike | Tensor]) -> dict[str, NDArray[Any]]
 
 
 class TaggingMetric(SceneMetric):
-    """mAP, OF1 and CF1 of view sets."""
+    """mAP and its buckets, OF1 and CF1 of view sets."""
 
     task = "tagging"
 
 
 class SegmentationMetric(SceneMetric):
-    """mIoU and accuracy of pixels."""
+    """mIoU and accuracies of pixels."""
 
     task = "segmentation"
 
 
 class GroupingMetric(SceneMetric):
-    """T-mIoU, T-SR and ARI of clustered embeddings."""
+    """T-mIoU, T-SR, ARI and PQ of clustered embeddings."""
 
     task = "grouping"
 
@@ -84,12 +84,24 @@ class DepthMetric(SceneMetric):
 
 
 class PointsMetric(SceneMetric):
-    """Error of points after the best similarity."""
+    """Error, accuracy, completeness and F-score of points after the best similarity."""
 
     task = "points"
 
 
 class CameraMetric(SceneMetric):
-    """AUC, RRA and RTA of relative poses."""
+    """AUC, RRA and RTA of relative poses, ATE and RPE of trajectories."""
 
     task = "camera"
+
+
+class NormalsMetric(SceneMetric):
+    """Angles between surface normals."""
+
+    task = "normals"
+
+
+class CorrespondenceMetric(SceneMetric):
+    """Recall of matches between views."""
+
+    task = "correspondence"

@@ -15,7 +15,9 @@ from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shap
 MIN_POINTS = 3
 """A similarity transform of space has no unique fit to fewer points."""
 NEAR = 0.1
-"""Radius of `within10`, in mean distances of the first view."""
+"""Radius of `within10` and of the F-score, in mean distances of the first view."""
+SAMPLED = 2048
+"""Points of either side, evenly spaced among all, whose distance to the nearest point of the other side is taken."""
 
 
 class Similarity(NamedTuple):
@@ -51,12 +53,47 @@ def mean_distance(points: Float[np.ndarray, "point 3"]) -> float:
     return float(np.linalg.norm(points, axis=-1).mean())
 
 
+class PointErrors(NamedTuple):
+    """Every metric of one set of views; see `PointsProtocol.metrics`."""
+
+    point_error: float = np.nan
+    within10: float = np.nan
+    surface_accuracy: float = np.nan
+    surface_completeness: float = np.nan
+    f_score10: float = np.nan
+    point_error_unaligned: float = np.nan
+
+
+def surface_distances(
+    source: Float[np.ndarray, "point 3"], target: Float[np.ndarray, "other 3"]
+) -> Float[np.ndarray, " sampled"]:
+    """Return the distance from points of `source`, at most `SAMPLED` of them, to the nearest of all of `target`."""
+    from scipy.spatial import cKDTree
+
+    chosen = np.linspace(0, len(source) - 1, min(len(source), SAMPLED)).round().astype(np.int64)
+    # Quick to build: such a tree answers few questions.
+    tree = cKDTree(target, leafsize=32, compact_nodes=False, balanced_tree=False)
+    distances, _ = tree.query(source[chosen])
+    return np.asarray(distances, np.float64)
+
+
+def f_score(
+    accuracy: Float[np.ndarray, " point"], completeness: Float[np.ndarray, " point"], radius: float = NEAR
+) -> float:
+    """Return the harmonic mean of the shares of both sides' distances below `radius`; 0 if both shares are.
+
+    Precision and recall of points as in Tanks and Temples (Knapitsch et al. 2017, section 6).
+    """
+    precision, recall = float(np.mean(accuracy < radius)), float(np.mean(completeness < radius))
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
 def window_errors(
     prediction: Float[np.ndarray, "view y x 3"],
     target: Float[np.ndarray, "view y x 3"],
     valid: Bool[np.ndarray, "view y x"],
-) -> tuple[float, float, float]:
-    """Return (aligned mean error, share within `NEAR` after alignment, unaligned mean error) of one set of views.
+) -> PointErrors:
+    """Return the metrics of one set of views.
 
     Points lie in the first view's camera frame. Both sides are first divided by the mean distance of their own first
     view's valid points, so that errors are in units in which that distance is 1. NaN where the first view has no
@@ -66,15 +103,33 @@ def window_errors(
         InputError: a predicted point is not finite at a valid pixel.
     """
     if valid.sum() < MIN_POINTS or not valid[0].any():
-        return np.nan, np.nan, np.nan
+        return PointErrors()
     p, g = prediction[valid].astype(np.float64), target[valid].astype(np.float64)
     if not np.isfinite(p).all():
         raise InputError("predicted points hold NaN or infinity at valid pixels")
     g = g / mean_distance(target[0][valid[0]].astype(np.float64))
     extent = mean_distance(prediction[0][valid[0]].astype(np.float64))
     p = p / extent if extent > 0 else p
-    aligned = np.linalg.norm(umeyama(p, g)(p) - g, axis=-1)
-    return float(aligned.mean()), float((aligned < NEAR).mean()), float(np.linalg.norm(p - g, axis=-1).mean())
+    fitted = umeyama(p, g)(p)
+    aligned = np.linalg.norm(fitted - g, axis=-1)
+    accuracy, completeness = surface_distances(fitted, g), surface_distances(g, fitted)
+    return PointErrors(
+        float(aligned.mean()),
+        float((aligned < NEAR).mean()),
+        float(accuracy.mean()),
+        float(completeness.mean()),
+        f_score(accuracy, completeness),
+        float(np.linalg.norm(p - g, axis=-1).mean()),
+    )
+
+
+def take_valid(target: Arrays, points: Float[np.ndarray, "window view y x 3"]) -> Bool[np.ndarray, "window view y x"]:
+    """Return `valid` of the target, all true if it has none; a pixel that is not valid counts nowhere."""
+    if "valid" not in target:
+        return np.ones(points.shape[:-1], bool)
+    valid = take(target, "valid", "window view y x", "target").astype(bool, copy=False)
+    same_shape(valid, points[..., 0], "valid")
+    return valid
 
 
 class PointsProtocol(Protocol):
@@ -87,6 +142,15 @@ class PointsProtocol(Protocol):
             "point error", "", False, "mean distance after the best similarity; 1 = the first view's mean distance"
         ),
         "within10": MetricInfo("within 0.1", "%", True, "share of points closer than 0.1 after the best similarity"),
+        "surface_accuracy": MetricInfo(
+            "accuracy", "", False, "mean distance of aligned predicted points to the nearest true one, in that unit"
+        ),
+        "surface_completeness": MetricInfo(
+            "completeness", "", False, "mean distance of true points to the nearest aligned predicted one, in that unit"
+        ),
+        "f_score10": MetricInfo(
+            "F-score at 0.1", "%", True, "harmonic mean of the shares of both distances below 0.1 of that unit"
+        ),
         "point_error_unaligned": MetricInfo(
             "point error, unaligned", "", False, "mean distance after division by the first view's mean distance alone"
         ),
@@ -94,17 +158,19 @@ class PointsProtocol(Protocol):
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("windows", *metrics), ())
 
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
-        """Return sums over windows of `points` (window, view, y, x, 3), `valid` (window, view, y, x) in the target."""
+        """Return sums over windows of `points` (window, view, y, x, 3); `valid` (window, view, y, x) in the target.
+
+        `valid` may be left out where all pixels are.
+        """
         p = take(prediction, "points", "window view y x 3", "prediction").astype(np.float64, copy=False)
         g = take(target, "points", "window view y x 3", "target").astype(np.float64, copy=False)
-        valid = take(target, "valid", "window view y x", "target").astype(bool, copy=False)
         same_shape(p, g, "points")
-        same_shape(valid, g[..., 0], "valid")
-        errors = np.array([window_errors(*window) for window in zip(p, g, valid, strict=True)]).reshape(-1, 3)
+        windows = zip(p, g, take_valid(target, g), strict=True)
+        errors = np.array([window_errors(*window) for window in windows]).reshape(-1, len(PointErrors._fields))
         measured = np.isfinite(errors).all(axis=1)
         return {
             "windows": np.asarray(measured.sum(), np.int64),
-            **{name: np.asarray(errors[measured, column].sum()) for column, name in enumerate(self.metrics)},
+            **{name: np.asarray(errors[measured, column].sum()) for column, name in enumerate(PointErrors._fields)},
         }
 
     def reduce_weighted(

@@ -38,14 +38,22 @@ def class_iou(confusions: Float[np.ndarray, "*batch K K"]) -> Float[np.ndarray, 
     return np.where(truth > 0, ratio(hits, truth + guess - hits), np.nan)
 
 
+def class_accuracy(confusions: Float[np.ndarray, "*batch K K"]) -> Float[np.ndarray, "*batch K"]:
+    """Return the share of each class's pixels that were given it; NaN for classes that the targets lack."""
+    return ratio(np.diagonal(confusions, axis1=-2, axis2=-1), confusions.sum(axis=-1))
+
+
 class SegmentationProtocol(Protocol):
-    """Pixels of all scenes are pooled; `miou` is the mean over the classes that the pool's targets contain."""
+    """Pixels of all scenes are pooled; means over classes are over those that the pool's targets contain."""
 
     task = "segmentation"
     primary = "miou"
     metrics: ClassVar[Mapping[str, MetricInfo]] = {
         "miou": MetricInfo("mIoU", "%", True, "mean IoU over the classes present, pixels pooled over scenes"),
         "accuracy": MetricInfo("pixel accuracy", "%", True, "share of labelled pixels given their class"),
+        "class_accuracy": MetricInfo(
+            "class accuracy", "%", True, "mean over the classes present of the share of their pixels given the class"
+        ),
     }
     class_metrics: ClassVar[Mapping[str, MetricInfo]] = {
         "iou": MetricInfo("IoU", "%", True, "intersection over union of the class's pixels")
@@ -62,13 +70,14 @@ class SegmentationProtocol(Protocol):
     def reduce_weighted(
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
-        """Return mIoU and pixel accuracy of the pooled confusion matrices."""
+        """Return mIoU and both accuracies of the pooled confusion matrices."""
         pooled = _pool(statistics, weights)
-        iou = class_iou(pooled)
+        iou, found = class_iou(pooled), class_accuracy(pooled)
         hits = np.trace(pooled, axis1=1, axis2=2)
         return {
             "miou": ratio(np.nansum(iou, axis=1), np.isfinite(iou).sum(axis=1)),
             "accuracy": ratio(hits, pooled.sum(axis=(1, 2))),
+            "class_accuracy": ratio(np.nansum(found, axis=1), np.isfinite(found).sum(axis=1)),
         }
 
     def per_class_weighted(

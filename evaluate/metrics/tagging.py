@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
@@ -14,6 +14,15 @@ from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shap
 
 THRESHOLD = 0.5
 """A class is said to be there when its probability reaches this."""
+BUCKETS = ("head", "mid", "tail")
+"""Names of buckets 0, 1 and 2 of classes, by how often a class is there in training."""
+UNKNOWN_BUCKET = -1
+BUCKET_METRICS: Mapping[str, MetricInfo] = {
+    "ap_head": MetricInfo("AP head", "%", True, "mean AP of the classes that are most often there in training"),
+    "ap_mid": MetricInfo("AP mid", "%", True, "mean AP of the middle third of classes by frequency in training"),
+    "ap_tail": MetricInfo("AP tail", "%", True, "mean AP of the classes that are least often there in training"),
+    "mid_ratio": MetricInfo("MidRatio", "", True, "AP mid / mAP: what is left of mAP away from the frequent classes"),
+}
 
 
 def average_precision(
@@ -37,6 +46,32 @@ def average_precision(
     return ratio((gained * precision).sum(axis=1), hits[:, -1])
 
 
+def frequency_buckets(rate: Float[np.ndarray, " class"]) -> Int[np.ndarray, " class"]:
+    """Return the bucket of every class, 0 head, 1 mid, 2 tail, by the share of training samples in which it is there.
+
+    A third of the classes each, rounded down but at least one, are head and mid; the rest is tail (20 classes: 6, 6,
+    8). Of two equal rates the class that comes first is the more frequent one. As in arXiv 2605.28132.
+    """
+    third = max(1, len(rate) // 3)
+    buckets = np.full(len(rate), 2, np.int64)
+    order = np.argsort(-np.asarray(rate, np.float64), kind="stable")
+    buckets[order[:third]], buckets[order[third : 2 * third]] = 0, 1
+    return buckets
+
+
+def mean_known(values: Float[np.ndarray, "resample class"]) -> Float[np.ndarray, " resample"]:
+    """Return the mean over classes, those that are NaN left out; NaN if none is left."""
+    return ratio(np.nansum(values, axis=1), np.isfinite(values).sum(axis=1))
+
+
+def bucket_metrics(
+    ap: Float[np.ndarray, "resample class"], bucket: Int[np.ndarray, " class"]
+) -> dict[str, Float[np.ndarray, " resample"]]:
+    """Return the mean AP of each bucket of classes, and MidRatio = AP mid / mAP; NaN for an empty bucket."""
+    means = {f"ap_{name}": mean_known(ap[:, bucket == index]) for index, name in enumerate(BUCKETS)}
+    return means | {"mid_ratio": ratio(means["ap_mid"], mean_known(ap))}
+
+
 class TaggingProtocol(Protocol):
     """View sets of all scenes are pooled; classes of which the pool has no positive set are left out of both means."""
 
@@ -48,14 +83,22 @@ class TaggingProtocol(Protocol):
         "cf1": MetricInfo(
             "CF1", "%", True, "harmonic mean of the classes' mean precision and mean recall at probability 0.5"
         ),
+        **BUCKET_METRICS,
     }
     class_metrics: ClassVar[Mapping[str, MetricInfo]] = {
         "ap": MetricInfo("AP", "%", True, "average precision of the class")
     }
-    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {"scores": ("window", "class"), "labels": ("window", "class")}
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "scores": ("window", "class"),
+        "labels": ("window", "class"),
+        "bucket": ("class",),
+    }
 
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
-        """Return `scores` (window, class), which are probabilities, and `labels` (window, class) themselves."""
+        """Return `scores` (window, class), which are probabilities, `labels` (window, class) and `bucket` themselves.
+
+        `bucket` (class) in the target is what `frequency_buckets` returns; without it AP head, mid and tail are NaN.
+        """
         scores = take(prediction, "scores", "window class", "prediction").astype(np.float64)
         labels = take(target, "labels", "window class", "target").astype(bool)
         same_shape(scores, labels, "scores")
@@ -65,13 +108,13 @@ class TaggingProtocol(Protocol):
             )
         if not np.all((scores >= 0) & (scores <= 1)):
             raise InputError(f"scores must be probabilities; got {scores.min()} .. {scores.max()}; apply a sigmoid")
-        return {"scores": scores, "labels": labels}
+        return {"scores": scores, "labels": labels, "bucket": _bucket(target, scores.shape[1])}
 
     def reduce_weighted(
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
-        """Return mAP, OF1 and CF1 for each row of scene weights."""
-        scores, labels, drawn = _pool(statistics, weights)
+        """Return mAP, OF1, CF1 and the APs of the buckets for each row of scene weights."""
+        scores, labels, drawn = pool(statistics, weights)
         ap = self.per_class_weighted(statistics, weights)["ap"]
         said = scores >= THRESHOLD
         hits, claims, truths = (drawn @ mask.astype(np.float64) for mask in (said & labels, said, labels))
@@ -80,23 +123,43 @@ class TaggingProtocol(Protocol):
         precision = ratio(np.where(present, np.nan_to_num(ratio(hits, claims)), 0.0).sum(axis=1), classes)
         recall = ratio(np.where(present, ratio(hits, truths), 0.0).sum(axis=1), classes)
         return {
-            "map": ratio(np.nansum(ap, axis=1), np.isfinite(ap).sum(axis=1)),
+            "map": mean_known(ap),
             "of1": ratio(2 * hits.sum(axis=1), (claims + truths).sum(axis=1)),
             "cf1": np.where(classes > 0, np.nan_to_num(ratio(2 * precision * recall, precision + recall)), np.nan),
+            **bucket_metrics(ap, common_bucket(statistics)),
         }
 
     def per_class_weighted(
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, "resample class"]]:
         """Return the average precision of every class."""
-        scores, labels, drawn = _pool(statistics, weights)
+        scores, labels, drawn = pool(statistics, weights)
         columns = [average_precision(scores[:, k], labels[:, k], drawn) for k in range(scores.shape[1])]
         return {"ap": np.stack(columns, axis=1)}
 
 
-def _pool(
+def pool(
     statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[Float[np.ndarray, "sample class"], Bool[np.ndarray, "sample class"], Float[np.ndarray, "resample sample"]]:
+    """Return scores and labels of the windows of all scenes in their order, and the weight of each."""
     scores, labels = np.asarray(statistics["scores"], np.float64), np.asarray(statistics["labels"], bool)
     _, windows, classes = scores.shape
     return scores.reshape(-1, classes), labels.reshape(-1, classes), np.repeat(weights, windows, axis=1)
+
+
+def common_bucket(statistics: Arrays) -> Int[np.ndarray, " class"]:
+    """Return the buckets of the classes, which no two scenes may tell differently."""
+    buckets = np.asarray(statistics["bucket"], np.int64)
+    if np.any(buckets != buckets[:1]):
+        raise InputError("scenes put their classes into different buckets; take the rates of one training split")
+    first: NDArray[np.int64] = buckets[0]
+    return first
+
+
+def _bucket(target: Arrays, classes: int) -> Int[np.ndarray, " class"]:
+    if "bucket" not in target:
+        return np.full(classes, UNKNOWN_BUCKET, np.int64)
+    bucket = take(target, "bucket", "class", "target").astype(np.int64)
+    if bucket.shape != (classes,) or not np.isin(bucket, range(len(BUCKETS))).all():
+        raise InputError(f"'bucket' must hold 0, 1 or 2 for each of {classes} classes; got {bucket.tolist()}")
+    return bucket

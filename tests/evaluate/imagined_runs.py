@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluate.metrics.tagging import frequency_buckets
 from evaluate.protocols import TASKS, get_protocol
 from evaluate.records import Example, ProbeInfo, RunInfo, RunWriter
 from tests.evaluate.imagined_rooms import CLASSES, THINGS, Room, blurred_depth, coarse, room
@@ -67,7 +68,8 @@ def prediction(task: str, views: Room, error: float, rng: np.random.Generator) -
     if task == "tagging":
         labels = np.stack([[(view == 4 + k).sum() > 12 for k in range(len(THINGS))] for view in views.classes])
         logits = (labels * 2 - 1) * 2.2 + rng.normal(0, 0.3 + 5 * error, labels.shape)
-        return {"scores": 1 / (1 + np.exp(-logits))}, {"labels": labels}
+        bucket = frequency_buckets(np.arange(len(THINGS)))
+        return {"scores": 1 / (1 + np.exp(-logits))}, {"labels": labels, "bucket": bucket}
     if task == "segmentation":
         return {"classes": coarse(views.classes, 16, rng, 0.8 * error)}, {"classes": views.classes}
     if task == "grouping":
@@ -86,6 +88,11 @@ def prediction(task: str, views: Room, error: float, rng: np.random.Generator) -
             {"points": (points + rng.normal(0, 0.9 * error, points.shape)).astype(np.float32)},
             {"points": points.astype(np.float32), "valid": np.ones(points.shape[:-1], bool)},
         )
+    if task == "normals":
+        normals = surface_normals(views)
+        return {"normals": normals + rng.normal(0, error, normals.shape)}, {"normals": normals}
+    if task == "correspondence":
+        return matches(views, error, rng)
     relative = np.linalg.inv(views.cam_to_world[0]) @ views.cam_to_world[1:]
     from scipy.spatial.transform import Rotation
 
@@ -106,6 +113,49 @@ def first_view_points(views: Room) -> np.ndarray:
     world = world + views.cam_to_world[:, None, None, :3, 3]
     home = np.linalg.inv(views.cam_to_world[0])
     return world @ home[:3, :3].T + home[:3, 3]
+
+
+def surface_normals(views: Room) -> np.ndarray:
+    """Return normals (view, y, x, 3) that face the camera, from the points right of and below every pixel."""
+    size = views.depth.shape[1]
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    points = np.stack([columns, rows, np.ones_like(rows)], -1) @ np.linalg.inv(views.intrinsics[0]).T
+    points = points * views.depth[..., None]
+    normals = np.zeros_like(points)
+    inner = points[:, :-1, :-1]
+    normals[:, :-1, :-1] = np.cross(points[:, 1:, :-1] - inner, points[:, :-1, 1:] - inner)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
+def matches(views: Room, error: float, rng: np.random.Generator) -> tuple[dict, dict]:
+    """Return where every eighth pixel of the first view is in the others, and guesses that miss it."""
+    size = views.depth.shape[1]
+    points = first_view_points(views)
+    asked = points[0, ::8, ::8].reshape(-1, 3)
+    relative = np.linalg.inv(views.cam_to_world[1:]) @ views.cam_to_world[0]
+    seen = asked @ np.swapaxes(relative[:, :3, :3], -1, -2) + relative[:, None, :3, 3]
+    xy = (seen / seen[..., 2:]) @ views.intrinsics[0].T / size
+    place = np.clip(xy[..., :2], 0, 1 - 1e-6)
+    found = np.take_along_axis(points[1:].reshape(len(relative), -1, 3), _flat(place, size)[..., None], axis=1)
+    inside = (seen[..., 2] > 0) & (xy[..., :2] == place).all(-1)
+    turned = np.degrees(np.arccos(np.clip((np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    centres = (np.arange(size) + 0.5)[None] / size
+    target = {
+        "positions": place[None],
+        "visible": (inside & (np.linalg.norm(found - asked, axis=-1) < 0.1))[None],
+        "points": np.broadcast_to(asked, found.shape)[None],
+        "surface": points[None, 1:],
+        "surface_x": centres,
+        "surface_y": centres,
+        "angle": turned[None],
+        "size": np.array([[size, size]]),
+    }
+    return {"matches": (place + rng.normal(0, 0.1 * error, place.shape))[None]}, target
+
+
+def _flat(place: np.ndarray, size: int) -> np.ndarray:
+    column, row = np.moveaxis((place * size).astype(int), -1, 0)
+    return row * size + column
 
 
 def example(task: str, probe_id: str, scene: str, views: Room, error: float, rng: np.random.Generator) -> Example:

@@ -28,18 +28,22 @@ def _reduce(*scenes: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
 
 
 def _literal(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    pairs, scaled = [], []
+    pairs, scaled, fitted = [], [], []
     for frame_p, frame_g in zip(prediction.astype(float), target.astype(float), strict=True):
         here = [(p, g) for p, g in zip(frame_p.ravel(), frame_g.ravel(), strict=True) if g > 0]
         scale = np.median([g for _, g in here]) / np.median([p for p, _ in here])
         pairs += here
         scaled += [(scale * p, g) for p, g in here]
+        slope, shift = np.polyfit(*np.array(here).T, deg=1)
+        fitted += [(slope * p + shift, g) for p, g in here]
     n = len(pairs)
     logs = [math.log(p) - math.log(g) for p, g in pairs]
     mean = sum(logs) / n
     return {
         "absrel": sum(abs(p - g) / g for p, g in pairs) / n,
         "absrel_median": sum(abs(p - g) / g for p, g in scaled) / n,
+        "absrel_affine": sum(abs(p - g) / g for p, g in fitted) / n,
+        "sqrel": sum((p - g) ** 2 / g for p, g in pairs) / n,
         "rmse": math.sqrt(sum((p - g) ** 2 for p, g in pairs) / n),
         "log10": sum(abs(math.log10(p) - math.log10(g)) for p, g in pairs) / n,
         "silog": math.sqrt(sum((d - mean) ** 2 for d in logs) / n),
@@ -76,8 +80,28 @@ def test_a_perfect_prediction_is_perfect_and_the_mean_explains_nothing():
 def test_scale_changes_absrel_but_not_what_forgives_scale(scale, seed):
     prediction, target = _scene(seed)
     plain, scaled = _reduce((prediction, target)), _reduce((prediction * np.float32(scale), target))
-    for name in ("silog", "absrel_median"):
+    for name in ("silog", "absrel_median", "absrel_affine"):
         assert scaled[name] == pytest.approx(plain[name], rel=1e-4)
+
+
+@given(st.floats(0.2, 5), st.floats(0, 3), st.integers(0, 50))
+@settings(deadline=None, max_examples=30)
+def test_scale_and_shift_are_forgiven_together(scale, shift, seed):
+    prediction, target = _scene(seed)
+    moved = (prediction * scale + shift).astype(np.float32)
+    plain, got = _reduce((prediction, target)), _reduce((moved, target))
+    assert got["absrel_affine"] == pytest.approx(plain["absrel_affine"], rel=1e-4)
+    assert _reduce((np.where(target > 0, target * np.float32(scale) + np.float32(shift), 1), target))[
+        "absrel_affine"
+    ] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.1, 3.7])
+def test_a_constant_is_fitted_by_the_mean_of_its_frame(value):
+    _, target = _scene(8)
+    known = [frame[frame > 0].astype(float) for frame in target]
+    expected = np.concatenate([np.abs(frame.mean() / frame - 1) for frame in known]).mean()
+    assert _reduce((np.full_like(target, value), target))["absrel_affine"] == pytest.approx(expected)
 
 
 def test_invalid_pixels_never_count_and_scenes_without_valid_ones_are_left_out():

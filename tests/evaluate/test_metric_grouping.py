@@ -119,6 +119,53 @@ def test_one_cluster_serves_one_instance():
     assert score.iou == pytest.approx(1 / 4)
 
 
+def _literal_pq(labels: np.ndarray, instances: np.ndarray) -> float:
+    """Panoptic quality of one window, pixel sets and nothing else; every instance is large enough to be asked for."""
+    things = {k: set(np.flatnonzero(instances == k)) for k in np.unique(instances) if k > 0}
+    groups = {c: set(np.flatnonzero(labels == c)) for c in np.unique(labels) if c >= 0}
+    background = set(np.flatnonzero(instances == 0))
+    hits = {
+        (k, c): len(thing & group) / len(thing | group)
+        for k, thing in things.items()
+        for c, group in groups.items()
+        if len(thing & group) / len(thing | group) > 0.5
+    }
+    found = {c for _, c in hits}
+    wrong = [c for c, group in groups.items() if c not in found and not len(group & background) > len(group) / 2]
+    missed = len(things) - len(hits)
+    return sum(hits.values()) / (len(hits) + len(wrong) / 2 + missed / 2)
+
+
+@given(labels=_LABELS, instances=_INSTANCES, flips=st.integers(0, 12), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_panoptic_quality_is_the_literal_definition(labels, instances, flips, seed):
+    if not (instances > 0).any():
+        return
+    # Of random labels hardly any is right, so these start from the truth and err in a few pixels.
+    rng = np.random.default_rng(seed)
+    near = instances - 1
+    near.ravel()[rng.choice(near.size, flips, replace=False)] = rng.integers(-1, 4, flips)
+    for guess in (labels, near):
+        score = score_window(guess, instances)
+        assert score is not None
+        part = score.segments
+        got = part.true_iou / (part.true_positives + part.false_positives / 2 + part.false_negatives / 2)
+        assert got == pytest.approx(_literal_pq(guess, instances))
+
+
+def test_panoptic_quality_of_no_error_is_one_and_a_cluster_on_the_wall_is_no_error():
+    instances = np.zeros((1, 4, 4), int)
+    instances[0, :2, :2] = 1
+    labels = np.where(instances == 1, 0, 5)
+    score = score_window(labels, instances)
+    assert score is not None
+    assert score.segments == (1, 0, 0, 1.0)
+    labels[0, 0, 0] = 7  # a cluster of its own, right on the instance
+    score = score_window(labels, instances)
+    assert score is not None
+    assert score.segments == (1, 1, 0, 0.75)
+
+
 def test_slivers_are_not_asked_for():
     instances = np.zeros((1, 64, 64), int)
     instances[0, 0, 0] = 1

@@ -18,6 +18,8 @@ METRICS = {
     "depth": modules.DepthMetric,
     "points": modules.PointsMetric,
     "camera": modules.CameraMetric,
+    "normals": modules.NormalsMetric,
+    "correspondence": modules.CorrespondenceMetric,
 }
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from evaluate.errors import InputError
-from evaluate.metrics.points import umeyama, window_errors
+from evaluate.metrics import points
+from evaluate.metrics.points import f_score, surface_distances, umeyama, window_errors
 from evaluate.protocols import get_protocol
 
 
@@ -44,8 +45,9 @@ def test_a_similarity_of_the_prediction_changes_nothing(seed, scale):
     rng = np.random.default_rng(seed)
     turn = Rotation.random(random_state=seed).as_matrix() if seed % 2 else np.eye(3)
     moved = scale * prediction @ turn.T + rng.normal(size=3)
-    assert window_errors(moved, target, valid)[0] == pytest.approx(
-        window_errors(prediction, target, valid)[0], rel=1e-6
+    # All but what was not aligned.
+    assert window_errors(moved, target, valid)[:-1] == pytest.approx(
+        window_errors(prediction, target, valid)[:-1], rel=1e-6
     )
 
 
@@ -57,8 +59,8 @@ def test_the_unit_is_the_mean_distance_of_the_first_view():
     prediction[1, 0, 0] += [0, 0, 4]
     valid = np.ones(target.shape[:-1], bool)
     # One of eight points is off by 4 metres, and the first view's mean distance is 4 metres.
-    assert window_errors(prediction, target, valid)[2] == pytest.approx(1 / 8)
-    assert window_errors(target, target, valid) == pytest.approx((0, 1, 0), abs=1e-12)
+    assert window_errors(prediction, target, valid).point_error_unaligned == pytest.approx(1 / 8)
+    assert window_errors(target, target, valid) == pytest.approx((0, 1, 0, 0, 1, 0), abs=1e-12)
     assert window_errors(10 * prediction, 3 * target, valid) == pytest.approx(window_errors(prediction, target, valid))
 
 
@@ -66,8 +68,55 @@ def test_a_prediction_without_extent_is_as_bad_as_the_spread_of_the_target():
     _, target, valid = _points(1)
     unit = np.linalg.norm(target[0][valid[0]], axis=-1).mean()
     spread = np.linalg.norm(target[valid] - target[valid].mean(axis=0), axis=-1).mean()
-    error, _, _ = window_errors(np.ones_like(target), target, valid)
+    error = window_errors(np.ones_like(target), target, valid).point_error
     assert error == pytest.approx(spread / unit)
+
+
+def test_accuracy_completeness_and_f_score_are_the_literal_definitions():
+    prediction, target, valid = _points(4)
+    got = window_errors(prediction, target, valid)
+    unit = np.linalg.norm(target[0][valid[0]], axis=-1).mean()
+    goal = target[valid] / unit
+    rotation, translation, scale = roma.rigid_points_registration(
+        torch.from_numpy(prediction[valid]), torch.from_numpy(goal), compute_scaling=True
+    )
+    fitted = (scale * torch.from_numpy(prediction[valid]) @ rotation.T + translation).numpy()
+    to_goal = np.array([min(np.linalg.norm(p - g) for g in goal) for p in fitted])
+    to_fitted = np.array([min(np.linalg.norm(p - g) for p in fitted) for g in goal])
+    precision, recall = np.mean(to_goal < 0.1), np.mean(to_fitted < 0.1)
+    assert got.surface_accuracy == pytest.approx(to_goal.mean())
+    assert got.surface_completeness == pytest.approx(to_fitted.mean())
+    assert 0 < got.f_score10 < 1
+    assert got.f_score10 == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_half_a_surface_is_accurate_but_not_complete():
+    line = np.linspace(0, 1, 11)[:, None] * [1.0, 0, 0]
+    accuracy, completeness = surface_distances(line[:6], line), surface_distances(line, line[:6])
+    assert accuracy == pytest.approx(0)
+    assert completeness.max() == pytest.approx(0.5)
+    assert f_score(accuracy, completeness, radius=0.05) == pytest.approx(2 * 6 / 11 / (1 + 6 / 11))
+    assert f_score(accuracy + 1, completeness + 1) == 0
+
+
+def test_of_many_points_an_even_sample_is_measured_against_all(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(2, 900, 3))
+    every = surface_distances(source, target)
+    monkeypatch.setattr(points, "SAMPLED", 300)
+    few = surface_distances(source, target)
+    assert len(few) == 300
+    assert few.mean() == pytest.approx(every.mean(), rel=0.1)
+    assert set(few) <= set(every)
+
+
+def test_pixels_are_all_valid_where_nothing_is_said():
+    prediction, target, valid = _points(5)
+    everywhere = {"points": target[None], "valid": np.ones((1, *valid.shape), bool)}
+    score = get_protocol("points").score_scene
+    assert score({"points": prediction[None]}, {"points": target[None]}) == score(
+        {"points": prediction[None]}, everywhere
+    )
 
 
 def test_windows_that_cannot_be_measured_are_left_out():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
+from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score, recall_score
 
 from evaluate.errors import InputError
 from evaluate.metrics.segmentation import class_iou, confusion
@@ -31,6 +31,20 @@ def test_scores_are_those_of_sklearn_on_labelled_pixels(guess, truth):
     np.testing.assert_allclose(class_iou(table.astype(float))[present - 1], expected)
     assert got["miou"] == pytest.approx(expected.mean())
     assert got["accuracy"] == pytest.approx(accuracy_score(truth[seen], guess[seen]))
+    recalls = recall_score(truth[seen], guess[seen], labels=present, average="macro", zero_division=0)
+    assert got["class_accuracy"] == pytest.approx(recalls)
+
+
+@given(truth=hnp.arrays(np.uint8, (2, 6, 5), elements=st.integers(0, 4)), repeats=st.integers(2, 4))
+@settings(deadline=None, max_examples=30)
+def test_class_accuracy_does_not_care_how_large_a_class_is(truth, repeats):
+    guess = np.roll(truth, 1) % 4 + 1
+    protocol = get_protocol("segmentation", list("abcd"))
+    table = confusion(guess, truth, 4)
+    larger = table.copy()
+    larger[1] *= repeats
+    values = [protocol.reduce({"confusion": each[None]})["class_accuracy"] for each in (table, larger)]
+    assert values[0] == pytest.approx(values[1], nan_ok=True)
 
 
 def test_classes_that_the_truth_lacks_are_not_averaged_over_but_still_cost_those_they_replace():

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from evaluate.errors import InputError, RunDamagedError, RunExistsError, RunNotFoundError, SchemaVersionError
+from evaluate.metrics.camera import CameraProtocol
 from evaluate.protocols import TASKS
 from evaluate.records import Example, Run, RunInfo, RunWriter
 from tests.evaluate.imagined_runs import run_info, write_run
@@ -21,13 +22,8 @@ def _info(**changes: object) -> RunInfo:
 
 
 def _camera(value: int) -> dict[str, np.ndarray]:
-    return {
-        "pairs": np.asarray(value),
-        "moved_pairs": np.asarray(value),
-        "rotation_found": np.full(3, value),
-        "direction_found": np.full(3, value),
-        "histogram": np.full(30, value),
-    }
+    length = {"threshold": 3, "degree": 30}
+    return {name: np.full([length[axis] for axis in axes], value) for name, axes in CameraProtocol.dims.items()}
 
 
 def _fill(writer: RunWriter) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from evaluate.figures import layer_curves, palette
+from evaluate.protocols import TASKS
 from evaluate.records import Example, Run, RunWriter
 from evaluate.report.clouds import cloud, unproject
 from evaluate.report.page import render
@@ -100,7 +101,7 @@ def test_colours_follow_the_theme_and_twins_share_theirs(html: str, runs_root: P
     assert set(palette(axes)) == {"net-a", "video-b", "pixels"}
     assert len(set(palette(axes).values())) == 3
     figures = re.findall(r"<svg role.*?</svg>", html, flags=re.DOTALL)
-    assert len(figures) == 6 + 2
+    assert len(figures) == len(TASKS) + 2
     assert "var(--model-0)" in figures[0]
     assert not re.search(r"#(?:0072b2|111112|777778)", "".join(figures))
 

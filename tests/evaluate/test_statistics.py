@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 
 from evaluate.errors import InputError
+from evaluate.metrics.points import PointsProtocol
 from evaluate.protocols import get_protocol
 from evaluate.statistics import Interval, estimate, estimate_classes, percentile_interval, resample
 
 
 def _points(errors: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "windows": np.ones(len(errors), np.int64),
-        "point_error": errors,
-        "within10": errors * 0,
-        "point_error_unaligned": errors,
-    }
+    return dict.fromkeys(PointsProtocol.dims, errors * 0) | {"windows": errors * 0 + 1, "point_error": errors}
 
 
 def test_resamples_are_seeded_weights_and_every_scene_keeps_some():
@@ -38,13 +34,14 @@ def test_classes_that_one_scene_has_do_not_shift_the_interval():
     rng, scenes, classes = np.random.default_rng(0), 12, 12
     labels = np.eye(classes, dtype=bool)[:, None].repeat(5, axis=1)
     scores = rng.uniform(size=labels.shape) + 0.2 * labels
-    got = estimate(get_protocol("tagging", [f"c{k}" for k in range(classes)]), {"scores": scores, "labels": labels})
+    pool = {"scores": scores, "labels": labels, "bucket": np.zeros((scenes, classes), int)}
+    got = estimate(get_protocol("tagging", [f"c{k}" for k in range(classes)]), pool)
     interval = got.interval("map")
     assert interval.low < interval.value < interval.high
     assert got.draws["map"].mean() == pytest.approx(interval.value, abs=0.03)
     whole = np.random.default_rng(0).multinomial(scenes, np.full(scenes, 1 / scenes), size=1000).astype(float)
     protocol = get_protocol("tagging", [f"c{k}" for k in range(classes)])
-    shifted = protocol.reduce_weighted({"scores": scores, "labels": labels}, whole)["map"]
+    shifted = protocol.reduce_weighted(pool, whole)["map"]
     assert shifted.mean() > interval.value + 0.04
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from evaluate.errors import InputError, MixedProtocolsError, RunNotFoundError
 from evaluate.export import rows
+from evaluate.metrics.points import PointsProtocol
 from evaluate.records import Run, RunInfo, RunWriter
 from evaluate.sentences import beaten, headline, notes
 from evaluate.table import Axis, build, find_runs, tap_order
@@ -24,7 +25,7 @@ def _write(root: Path, info: RunInfo, values: dict[str, tuple[list[float], list[
         for probe in info.probes:
             for split, errors in zip(("val", "test"), values[probe.tap], strict=True):
                 for index, error in enumerate(errors):
-                    row = {"windows": 1, "point_error": error, "within10": 0.0, "point_error_unaligned": error}
+                    row = dict.fromkeys(PointsProtocol.dims, 0.0) | {"windows": 1, "point_error": error}
                     writer.add(probe.id, f"{split}-{index}", split, {name: np.asarray(v) for name, v in row.items()})
     return Run.open(root / info.name)
 
@@ -68,7 +69,7 @@ def test_of_several_learning_rates_the_best_on_val_stands_for_the_tap(tmp_path: 
     with RunWriter(tmp_path / "net", info) as writer:
         for probe, val, test in (("slow", 0.5, 0.1), ("fast", 0.3, 0.9)):
             for scene, error in (("val", val), ("test", test)):
-                row = {"windows": 1, "point_error": error, "within10": 0.0, "point_error_unaligned": error}
+                row = dict.fromkeys(PointsProtocol.dims, 0.0) | {"windows": 1, "point_error": error}
                 writer.add(probe, scene, scene, {name: np.asarray(v) for name, v in row.items()})
     (tap,) = _axis(Run.open(tmp_path / "net")).leader.taps
     assert (tap.probe.id, tap.test.values["point_error"]) == ("fast", 0.9)

@@ -1,0 +1,89 @@
+"""Normals: by how many degrees the predicted direction of a surface is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from evaluate.errors import InputError
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_mean, take
+
+THRESHOLDS = (11.25, 22.5, 30.0)
+"""Degrees below which a normal counts as found (Fouhey, Gupta & Hebert 2013, "Data-driven 3D primitives")."""
+
+
+def normal_angles(
+    prediction: Float[np.ndarray, "pixel 3"], target: Float[np.ndarray, "pixel 3"]
+) -> Float[np.ndarray, " pixel"]:
+    """Return the angle in degrees, 0 .. 180, between two directions; 180 where the prediction has none.
+
+    2 arcsin(||a - b|| / 2) of the unit vectors, which unlike the arc cosine of their product stays exact for small
+    angles.
+    """
+    length = np.linalg.norm(prediction, axis=-1, keepdims=True)
+    unit = prediction / np.where(length > 0, length, 1)
+    chord = np.linalg.norm(unit - target / np.linalg.norm(target, axis=-1, keepdims=True), axis=-1)
+    return np.where(length[..., 0] > 0, np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1.0))), 180.0)
+
+
+class NormalsProtocol(Protocol):
+    """Every metric is the mean over scenes of the value over all valid pixels of the scene."""
+
+    task = "normals"
+    primary = "mean_angle"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = {
+        "mean_angle": MetricInfo("mean angle", "°", False, "mean angle between predicted and true normal"),
+        "median_angle": MetricInfo("median angle", "°", False, "median over a scene's pixels of that angle"),
+        "rmse_angle": MetricInfo("RMSE", "°", False, "root of the mean squared angle of a scene"),
+        **{
+            f"within{limit:g}": MetricInfo(
+                f"within {limit:g}°", "%", True, f"share of pixels with an angle below {limit:g} degrees"
+            )
+            for limit in THRESHOLDS
+        },
+    }
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "pixels": (),
+        "angle": (),
+        "square": (),
+        "median": (),
+        "found": ("threshold",),
+    }
+
+    def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
+        """Return sums over valid pixels of `normals` (frame, y, x, 3), and their median; the zero vector = invalid."""
+        p = take(prediction, "normals", "frame y x 3", "prediction")
+        g = take(target, "normals", "frame y x 3", "target")
+        same_shape(p, g, "normals")
+        angles = [np.zeros(0)]
+        for guess, truth in zip(p, g, strict=True):  # one frame at a time stays in the processor's cache
+            valid = truth.any(axis=-1)
+            if not np.isfinite(guess[valid]).all():
+                raise InputError("predicted normals hold NaN or infinity at valid pixels")
+            angles.append(normal_angles(guess[valid].astype(np.float64), truth[valid].astype(np.float64)))
+        angle = np.concatenate(angles)
+        return {
+            "pixels": np.asarray(len(angle), np.int64),
+            "angle": np.asarray(angle.sum()),
+            "square": np.asarray(angle @ angle),
+            "median": np.asarray(np.median(angle) if len(angle) else np.nan),
+            "found": np.array([np.count_nonzero(angle < limit) for limit in THRESHOLDS], np.int64),
+        }
+
+    def reduce_weighted(
+        self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
+    ) -> dict[str, Float[np.ndarray, " resample"]]:
+        """Return the metrics for each row of scene weights; scenes without a valid pixel are left out."""
+        pixels = np.asarray(statistics["pixels"], np.float64)
+        found = ratio(np.asarray(statistics["found"]), pixels[:, None])
+        per_scene = {
+            "mean_angle": ratio(statistics["angle"], pixels),
+            "median_angle": np.asarray(statistics["median"], np.float64),
+            "rmse_angle": np.sqrt(ratio(statistics["square"], pixels)),
+            **{f"within{limit:g}": found[:, index] for index, limit in enumerate(THRESHOLDS)},
+        }
+        return {name: scene_mean(per_scene[name], weights) for name in self.metrics}

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from probes.config import ProbeSpec, TapSpec
 from probes.data import Batch
 from probes.errors import NonFiniteError
-from probes.heads import Grid, build_head
+from probes.heads import build_head
+from probes.heads.base import Grid, Head
 from probes.sampling import GridMap, sample_cells
-from probes.seeding import seed_of
+from probes.seeding import seed_of, torch_seed
 from probes.standardise import Standardiser
 from probes.tasks.base import Task
 from store.reading.batch import dequantise
@@ -29,8 +30,8 @@ class ProbeBank(L.LightningModule):
     """Any number of probes with disjoint parameters.
 
     The loss is the sum of the probes' losses, so each gradient is that of one loss; AdamW updates every number by
-    itself; and no probe's initial weights or batches depend on another. Hence the result of each probe equals, bit
-    for bit on a CPU, that of training it alone.
+    itself; and no probe's initial weights, dropout or batches depend on another. Hence the result of each probe
+    equals, bit for bit on a CPU, that of training it alone.
 
     Args:
         probes: what to train.
@@ -38,6 +39,12 @@ class ProbeBank(L.LightningModule):
         tasks: task name -> task, for all tasks of the probes.
         standardisers: tap name -> standardiser.
         steps: length of the learning-rate schedule: linear warm-up over the first 5 %, then a cosine to 0.
+        heads: of each probe, if they were trained before.
+
+    Attributes:
+        active: whether each probe still learns.
+        first: step of the schedule that training goes on from.
+        losses: of the last step, NaN for probes that learn no more.
     """
 
     def __init__(
@@ -47,31 +54,40 @@ class ProbeBank(L.LightningModule):
         tasks: Mapping[str, Task],
         standardisers: Mapping[str, Standardiser],
         steps: int = 1,
+        heads: Sequence[Head] | None = None,
     ) -> None:
         super().__init__()
         self.probes = tuple(probes)
-        self.taps = dict(taps)
-        self.tasks = dict(tasks)
-        self.steps = steps
-        self._tap_index = {tap: index for index, tap in enumerate(standardisers)}
-        self.standardisers = nn.ModuleList(standardisers.values())
-        self.heads = nn.ModuleList(self._head(probe) for probe in self.probes)
-        self.losses: Float[Tensor, " probe"] = torch.zeros(len(self.probes))
+        self.taps = {probe.tap: taps[probe.tap] for probe in self.probes}
+        self.tasks = {probe.task: tasks[probe.task] for probe in self.probes}
+        self.steps, self.first = steps, 0
+        self._tap_index = {tap: index for index, tap in enumerate(self.taps)}
+        self.standardisers = nn.ModuleList(standardisers[tap] for tap in self.taps)
+        self.heads = nn.ModuleList(heads if heads is not None else map(self._head, self.probes))
+        self.active = [self.tasks[probe.task].trained for probe in self.probes]
+        self.losses: Float[Tensor, " probe"] = torch.full((len(self.probes),), math.nan)
 
-    def _head(self, probe: ProbeSpec) -> nn.Module:
-        task = self.tasks[probe.task]
-        generator = torch.Generator().manual_seed(seed_of(probe.seed, probe.id))
-        return build_head(probe.head, task.layout, self.taps[probe.tap].channels, task.outputs, generator)
+    def _head(self, probe: ProbeSpec) -> Head:
+        with torch_seed(seed_of(*probe.start)):
+            return build_head(probe.head, self.tasks[probe.task], self.taps[probe.tap].channels)
 
-    def standardiser(self, tap: str) -> nn.Module:
+    def head(self, index: int) -> Head:
+        """The head of a probe."""
+        head = self.heads[index]
+        assert isinstance(head, Head)
+        return head
+
+    def standardiser(self, tap: str) -> Standardiser:
         """The standardiser of a tap."""
-        return self.standardisers[self._tap_index[tap]]
+        standardiser = self.standardisers[self._tap_index[tap]]
+        assert isinstance(standardiser, Standardiser)
+        return standardiser
 
     def start_at(self, priors: Mapping[str, Float[Tensor, " output"]]) -> None:
-        """Set every probe's bias to its task's prior."""
-        with torch.no_grad():
-            for probe, head in zip(self.probes, self.heads, strict=True):
-                head.get_parameter("bias").copy_(priors[probe.task])
+        """Let every probe start at its task's prior."""
+        for index, probe in enumerate(self.probes):
+            if self.tasks[probe.task].trained:
+                self.head(index).start_at(priors[probe.task])
 
     def grid(
         self,
@@ -83,40 +99,59 @@ class ProbeBank(L.LightningModule):
         return Grid(self.standardiser(tap)(features if scale is None else dequantise(features, scale)))
 
     def forward(self, index: int, grid: Grid) -> Tensor:
-        """Raw outputs of one probe."""
+        """Raw outputs of one probe, in float32."""
         outputs: Tensor = self.heads[index](grid)
-        return outputs
+        return outputs.float()
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
-        """Sum of the probes' losses on one batch."""
-        grids = {tap: self.grid(tap, features, batch.scales.get(tap)) for tap, features in batch.features.items()}
-        losses = torch.stack([self._loss(i, probe, grids[probe.tap], batch) for i, probe in enumerate(self.probes)])
+        """Sum of the losses of the probes that still learn, on one batch."""
+        losses = self.batch_losses(batch, step=self.first + batch_index)
         self.losses = losses.detach()
-        return losses.sum()
+        return losses[torch.tensor(self.active, device=losses.device)].sum()
 
-    def _loss(self, index: int, probe: ProbeSpec, grid: Grid, batch: Batch) -> Float[Tensor, ""]:
+    def batch_losses(self, batch: Batch, step: int = 0) -> Float[Tensor, " probe"]:
+        """Loss of each probe on one batch, NaN for those that learn no more."""
+        wanted = {probe.tap for probe, active in zip(self.probes, self.active, strict=True) if active}
+        grids = {tap: self.grid(tap, batch.features[tap], batch.scales.get(tap)) for tap in self.taps if tap in wanted}
+        nothing = torch.full((), math.nan, device=self.device)
+        return torch.stack(
+            [
+                self._loss(index, probe, grids[probe.tap], batch, step) if self.active[index] else nothing
+                for index, probe in enumerate(self.probes)
+            ]
+        )
+
+    def _loss(self, index: int, probe: ProbeSpec, grid: Grid, batch: Batch, step: int) -> Float[Tensor, ""]:
         task, targets = self.tasks[probe.task], batch.targets[probe.task]
-        outputs = self(index, grid)
+        if self.training and self.head(index).draws:
+            with torch_seed(seed_of(*probe.start, "step", step), self.device):
+                outputs = self(index, grid)
+        else:
+            outputs = self(index, grid)
         if task.layout == "cells":
             outputs = sample_cells(outputs, targets["xy"], GridMap(*self.taps[probe.tap].grid_map))
         return task.loss(outputs, targets)
 
-    def check_losses(self) -> None:
-        """Raise `NonFiniteError` if a probe's loss is NaN or infinite."""
-        for probe, loss in zip(self.probes, self.losses.tolist(), strict=True):
-            if not math.isfinite(loss):
+    def check(self, losses: Sequence[float]) -> None:
+        """Raise `NonFiniteError` if the loss of a probe that learns is NaN or infinite."""
+        for probe, loss, active in zip(self.probes, losses, self.active, strict=True):
+            if active and not math.isfinite(loss):
                 raise NonFiniteError(f"probe {probe.id}: the loss became {loss}. Lower --learning-rate.")
 
     def configure_optimizers(self) -> Any:
-        """AdamW with each probe's own learning rate and weight decay (none on biases), all on the same schedule."""
+        """AdamW with each probe's own learning rate and weight decay, all on the same schedule.
+
+        Biases and other vectors, which scale or shift channels, do not decay.
+        """
         groups = [
             {"params": parameters, "lr": probe.learning_rate, "weight_decay": probe.weight_decay if decayed else 0.0}
             for probe, head in zip(self.probes, self.heads, strict=True)
             for decayed in (True, False)
-            if (parameters := [p for name, p in head.named_parameters() if (name != "bias") == decayed])
+            if (parameters := [p for p in head.parameters() if (p.ndim > 1) == decayed])
         ]
         optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.steps))
+        factor = warmup_cosine(self.steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(self.first + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

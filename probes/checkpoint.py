@@ -14,6 +14,9 @@ from probes.errors import CheckpointError
 from probes.labels import LabelSpace
 from probes.standardise import Standardiser
 from probes.tasks import get_task
+from store import Readable
+from store.digest import digest_text
+from store.recipe import canonical_json
 
 WEIGHTS, CARD = "probes.safetensors", "probes.json"
 
@@ -23,6 +26,7 @@ class Card(BaseModel):
 
     Attributes:
         features, fingerprint: name and fingerprint of the feature store the probes were trained on.
+        backbone: digest of what made the features, the data set aside: equal for stores that these probes can read.
         space: classes and image size of the targets.
         taps, probes: what was trained.
     """
@@ -32,17 +36,29 @@ class Card(BaseModel):
     schema_version: Literal[1] = 1
     features: str
     fingerprint: str
+    backbone: str
     space: LabelSpace
     taps: list[TapSpec]
     probes: list[ProbeSpec]
 
 
-def save(bank: ProbeBank, directory: Path, features: str, fingerprint: str, space: LabelSpace) -> None:
+def backbone_digest(features: Readable) -> str:
+    """xxh3_128 of what makes features what they are, but for the data set and how numbers are stored."""
+    recipe = features.recipe.model_dump(mode="json", exclude={"dataset", "storage"})
+    return digest_text(canonical_json(recipe))
+
+
+def save(bank: ProbeBank, directory: Path, features: Readable, space: LabelSpace) -> None:
     """Write both files. Tensors: `standardise/<tap>/mean`, `…/std`, and `<probe id>/<parameter>`."""
     from safetensors.torch import save as serialised
 
     card = Card(
-        features=features, fingerprint=fingerprint, space=space, taps=list(bank.taps.values()), probes=list(bank.probes)
+        features=features.name,
+        fingerprint=features.fingerprint,
+        backbone=backbone_digest(features),
+        space=space,
+        taps=list(bank.taps.values()),
+        probes=list(bank.probes),
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(bank).items()}
     (directory / WEIGHTS).write_bytes(serialised(tensors))

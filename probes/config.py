@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LEARNING_RATE = 0.01
+LEARNING_RATES = (0.001, 0.01)
+WEIGHT_DECAYS = (0.01,)
+VALIDATIONS = 10
+"""How often in a run the loss is taken on val, and with that weights are kept."""
+
+Rate = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0)]
 
 
 class TrainConfig(BaseModel):
@@ -16,13 +22,15 @@ class TrainConfig(BaseModel):
         tasks: what to probe for, in the order of tables.
         taps: arrays of the feature store.
         head: kind of head.
-        learning_rates: one probe per task, tap and learning rate; the best is chosen on val.
-        weight_decay: of AdamW, on weights and not on biases.
+        learning_rates, weight_decays: one probe per task, tap, learning rate and weight decay; the best is chosen on
+            val. Of AdamW; no weight decay on biases and on what scales channels.
         epochs: how often each training clip is seen.
         batch_clips: clips per step.
         views: random bank frames of a clip per sample, and views of an evaluation window.
         pixels: pixels per clip and sample at which losses of dense tasks are taken.
-        seed: of initial weights, views and pixels.
+        seeds: of initial weights and dropout, one probe each; the first is also that of views, pixels and order.
+        keep: which weights: `best`, those with the least loss on val; or `last`.
+        patience: validations without a smaller loss on val after which a probe is trained no more; `None` = never.
         limit: at most this many clips of each split; for trying things out.
         shuffle_labels: control: every training clip has the targets of another one. Val and test keep their own.
     """
@@ -32,15 +40,22 @@ class TrainConfig(BaseModel):
     tasks: tuple[str, ...]
     taps: tuple[str, ...]
     head: str = "linear"
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = (LEARNING_RATE,)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = LEARNING_RATES
+    weight_decays: Annotated[tuple[Decay, ...], Field(min_length=1)] = WEIGHT_DECAYS
     epochs: Annotated[int, Field(ge=1)] = 40
     batch_clips: Annotated[int, Field(ge=1)] = 4
     views: Annotated[int, Field(ge=2)] = 4
     pixels: Annotated[int, Field(ge=8)] = 512
-    seed: int = 0
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     shuffle_labels: bool = False
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything that probes share: the order of clips, views and pixels."""
+        return self.seeds[0]
 
 
 class TapSpec(BaseModel):
@@ -70,22 +85,36 @@ class ProbeSpec(BaseModel):
 
     @property
     def id(self) -> str:
-        """Unique and stable: `depth/blocks.20@t502/linear/lr0.01/seed0`. The initial weights are seeded by it."""
-        return f"{self.task}/{self.tap}/{self.head}/lr{self.learning_rate:g}/seed{self.seed}"
+        """Unique and stable: `depth/blocks.20@t502/linear/lr0.01/wd0.01/seed0`."""
+        trained = f"lr{self.learning_rate:g}/wd{self.weight_decay:g}/seed{self.seed}"
+        return f"{self.task}/{self.tap}/{self.head}/{trained}"
+
+    @property
+    def start(self) -> tuple[str, str, str, int]:
+        """What initial weights and dropout are seeded by: probes that differ in how they are trained start alike."""
+        return self.task, self.tap, self.head, self.seed
 
 
 def probes_of(config: TrainConfig) -> list[ProbeSpec]:
-    """All probes that a configuration asks for, by task, then tap, then learning rate."""
-    return [
-        ProbeSpec(
-            task=task,
-            tap=tap,
-            head=config.head,
-            learning_rate=rate,
-            weight_decay=config.weight_decay,
-            seed=config.seed,
-        )
-        for task in config.tasks
-        for tap in config.taps
-        for rate in config.learning_rates
-    ]
+    """All probes that a configuration asks for, by task, tap, learning rate, weight decay, seed.
+
+    A task that is solved without training gets one probe per tap, with the features themselves for a head.
+    """
+    from probes.heads import UNTRAINED
+    from probes.tasks import TASKS
+
+    probes = []
+    for task in config.tasks:
+        trained = TASKS[task].trained
+        rates = config.learning_rates if trained else (0.0,)
+        decays = config.weight_decays if trained else (0.0,)
+        seeds = config.seeds if trained else config.seeds[:1]
+        head = config.head if trained else UNTRAINED
+        probes += [
+            ProbeSpec(task=task, tap=tap, head=head, learning_rate=rate, weight_decay=decay, seed=seed)
+            for tap in config.taps
+            for rate in rates
+            for decay in decays
+            for seed in seeds
+        ]
+    return probes

@@ -1,27 +1,26 @@
-"""What a training step sees: a stream of samples that depends on the seed alone, and the windows of evaluation."""
+"""What a training step sees: a stream of samples that depends on the seed alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from queue import Queue
 from threading import Event, Thread
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from probes.config import TrainConfig
-from probes.errors import SplitError
 from probes.features import finite_check
-from probes.inputs import TRAIN, Inputs
-from probes.labels import PixelPool
+from probes.inputs import TRAIN, VAL, Inputs
+from probes.pools import TargetPools
 from probes.seeding import generator
 from probes.tasks.base import Task
+from probes.views import random_views
 from store.reading.ring import SLOTS, Ring
 
 Item = TypeVar("Item")
@@ -49,17 +48,6 @@ class Batch(NamedTuple):
     targets: dict[str, dict[str, Tensor]]
 
 
-def windows(frames: int, views: int) -> Integer[np.ndarray, "window view"]:
-    """Evaluation windows: every bank position in exactly one (up to a remainder), views as far apart as possible.
-
-    20 frames and 4 views give [0, 5, 10, 15], [1, 6, 11, 16] … [4, 9, 14, 19].
-    """
-    count = frames // views
-    if count == 0:
-        raise SplitError(f"a clip of {frames} bank frames cannot be seen in {views} views; lower --views")
-    return np.arange(count)[:, None] + count * np.arange(views)[None, :]
-
-
 def schedule(rows: Sequence[int], config: TrainConfig) -> list[list[Sample]]:
     """The batches of a whole run.
 
@@ -73,126 +61,87 @@ def schedule(rows: Sequence[int], config: TrainConfig) -> list[list[Sample]]:
     return [samples[step * config.batch_clips : (step + 1) * config.batch_clips] for step in range(steps)]
 
 
-def choose_frames(config: TrainConfig, sample: Sample, bank: int) -> Integer[np.ndarray, " view"]:
-    """Random bank positions of one sample, in the order of time: depends on seed, epoch and row alone."""
-    chosen = generator(config.seed, "views", sample.epoch, sample.row).choice(bank, size=config.views, replace=False)
-    return np.sort(chosen)
-
-
-class TargetPools:
-    """Training targets of every clip, read once.
-
-    Args:
-        inputs: the stores.
-        tasks: what is trained; nothing else is read.
-        seed: of the choice of pixels that are kept.
-        shuffled: whether every clip is given the pool of another clip.
-    """
-
-    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int, *, shuffled: bool = False) -> None:
-        self._inputs, self._seed = inputs, seed
-        scenes = {row: inputs.clip(row).scene for row in inputs.rows[TRAIN]}
-        self._sources = shuffled_sources(scenes, seed) if shuffled else {}
-        self._fields = frozenset().union(*(task.fields for task in tasks.values()))
-        self._pools: dict[int, PixelPool] = {}
-
-    def load(self, advance: Callable[[], None]) -> None:
-        """Read the targets of all training clips; `advance` is called after each."""
-        with ThreadPoolExecutor(thread_name_prefix="targets") as pool:
-            rows = self._inputs.rows[TRAIN]
-            for row, pixels in zip(rows, pool.map(self._read, rows), strict=True):
-                self._pools[row] = pixels
-                advance()
-
-    def __getitem__(self, row: int) -> PixelPool:
-        """The pool of one clip, or of the clip whose targets it is given."""
-        row = self._sources.get(row, row)
-        if row not in self._pools:
-            self._pools[row] = self._read(row)
-        return self._pools[row]
-
-    def _read(self, row: int) -> PixelPool:
-        return PixelPool(self._inputs.labels(row), self._fields, self._seed, self._inputs.clip(row).id)
-
-
-def shuffled_sources(scenes: Mapping[int, str], seed: int) -> dict[int, int]:
-    """Row -> row of another scene whose targets it is given: scenes are put in one random cycle, and each gives to the
-    one before.
-
-    Args:
-        scenes: row -> its scene. Clips of one scene show the same things, so that none may be given to another.
-        seed: of the cycle.
-
-    Raises:
-        SplitError: all clips are of one scene.
-    """
-    rows: dict[str, list[int]] = {}
-    for row, scene in scenes.items():
-        rows.setdefault(scene, []).append(row)
-    if len(rows) < 2:
-        raise SplitError("--shuffle-labels: all training clips are of one scene, and no other has targets to give.")
-    names = sorted(rows)
-    order = [names[index] for index in generator(seed, "labels").permutation(len(names))]
-    cycle = zip(order, [*order[1:], order[0]], strict=True)
-    return {row: rows[to][k % len(rows[to])] for of, to in cycle for k, row in enumerate(rows[of])}
-
-
-class TrainingStream:
-    """The batches of a run, in order; features are read and targets are drawn ahead, in background threads.
+class Stream:
+    """Features and targets of training and validation; both are read ahead, in background threads.
 
     Every random choice is seeded by what it is for, so a probe sees the same batches whatever is trained beside it.
-    **Features of a batch are valid until the next batch is asked for**, see `store.reading.ring.Ring`.
 
     Args:
         inputs: the stores.
         tasks, config: what is trained.
         pin: page-locked memory for features, for training on a CUDA device.
+        share: number of this process, and how many there are: each takes an equal part of every training batch.
     """
 
-    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], config: TrainConfig, *, pin: bool = False) -> None:
-        self._inputs, self._tasks, self._config, self._pin = inputs, tasks, config, pin
-        self.pools = TargetPools(inputs, tasks, config.seed, shuffled=config.shuffle_labels)
-        self._batches = schedule(inputs.rows[TRAIN], config)
+    def __init__(
+        self,
+        inputs: Inputs,
+        tasks: Mapping[str, Task],
+        config: TrainConfig,
+        *,
+        pin: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._inputs, self._config, self._pin, self._share = inputs, config, pin, share
+        self._tasks = {name: task for name, task in tasks.items() if task.trained}
+        self.pools = TargetPools(inputs, self._tasks, config.seed, shuffled=config.shuffle_labels)
+        self._schedule = schedule(inputs.rows[TRAIN], config)
 
-    def __len__(self) -> int:
-        return len(self._batches)
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return len(self._schedule)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self._read(self._batches, SLOTS)
+    def train(self, taps: Sequence[str], first: int = 0) -> Batches:
+        """The batches of the run with features of some taps, from step `first` on."""
+        rank, processes = self._share
+        return Batches(self, taps, [samples[rank::processes] for samples in self._schedule[first:]], SLOTS)
 
-    def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Features and targets of some samples, in memory of their own."""
-        return next(self._read([samples], slots=1))
+    def val(self, taps: Sequence[str]) -> Batches:
+        """Every val clip as often as its bank has windows, in views and at pixels that are the same every time."""
+        samples = [
+            Sample(row, -2 - time)
+            for row in self._inputs.rows[VAL]
+            for time in range(len(self._inputs.clip(row).bank) // self._config.views)
+        ]
+        size = self._config.batch_clips
+        return Batches(self, taps, [samples[k : k + size] for k in range(0, len(samples), size)], SLOTS)
 
     def prior(self, task: str) -> dict[str, Tensor]:
         """Targets of one sample of every training clip, to compute a task's prior from."""
         samples = [Sample(row, -1) for row in self._inputs.rows[TRAIN]]
         return self._collate(task, samples, self._frames(samples))
 
-    def _read(self, batches: Sequence[Sequence[Sample]], slots: int) -> Iterator[Batch]:
-        ring = Ring(
+    def ring(self, taps: Sequence[str], clips: int, slots: int) -> Ring:
+        """Memory for batches of `clips` clips."""
+        return Ring(
             self._inputs.features,
-            self._config.taps,
-            clips=max(len(samples) for samples in batches),
+            taps,
+            clips=clips,
             frames=self._config.views,
             slots=slots,
             pin=self._pin,
             check=finite_check(self._inputs),
         )
-        requests = (
-            [(sample.row, frames.tolist()) for sample, frames in zip(samples, self._frames(samples), strict=True)]
-            for samples in batches
-        )
-        with closing(ring.read(requests)) as stored, closing(prefetch(map(self._targets, batches))) as targets:
-            for clips, labels in zip(stored, targets, strict=True):
-                yield Batch(clips.features, clips.scales, labels)
 
-    def _targets(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
+    def request(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
+        """Rows and bank positions of some samples."""
+        frames = self._frames(samples)
+        return [(sample.row, views.tolist()) for sample, views in zip(samples, frames, strict=True)]
+
+    def targets(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
+        """Targets of some samples, by task."""
         frames = self._frames(samples)
         return {name: task.share(self._collate(name, samples, frames)) for name, task in self._tasks.items()}
 
     def _frames(self, samples: Sequence[Sample]) -> list[NDArray[Any]]:
-        return [choose_frames(self._config, sample, len(self._inputs.clip(sample.row).bank)) for sample in samples]
+        config = self._config
+        return [
+            random_views(
+                len(self._inputs.clip(sample.row).bank), config.views, config.seed, "views", sample.epoch, sample.row
+            )
+            for sample in samples
+        ]
 
     def _collate(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
         config = self._config
@@ -206,6 +155,44 @@ class TrainingStream:
             for sample, views in zip(samples, frames, strict=True)
         ]
         return {name: torch.from_numpy(np.stack([entry[name] for entry in drawn])) for name in drawn[0]}
+
+
+class Batches:
+    """Batches in order. **Features of one are valid until the next is asked for**, see `store.reading.ring.Ring`.
+
+    Args:
+        stream: reads them.
+        taps: whose features are read.
+        samples: of each batch.
+        slots: batches in memory.
+
+    Attributes:
+        waited: seconds for which a batch that was asked for was not ready yet.
+        read: bytes of features so far.
+        clips: samples so far.
+    """
+
+    def __init__(self, stream: Stream, taps: Sequence[str], samples: Sequence[Sequence[Sample]], slots: int) -> None:
+        self._stream, self._taps, self._samples, self._slots = stream, tuple(taps), samples, slots
+        self.waited, self.read, self.clips = 0.0, 0, 0
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[Batch]:
+        ring = self._stream.ring(self._taps, max(map(len, self._samples), default=1), self._slots)
+        requests = map(self._stream.request, self._samples)
+        with (
+            closing(ring.read(requests)) as stored,
+            closing(prefetch(map(self._stream.targets, self._samples))) as said,
+        ):
+            asked = perf_counter()
+            for clips, targets in zip(stored, said, strict=True):
+                self.waited += perf_counter() - asked
+                self.read += sum(features.nbytes for features in clips.features.values())
+                self.clips += len(next(iter(clips.features.values())))
+                yield Batch(clips.features, clips.scales, targets)
+                asked = perf_counter()
 
 
 def prefetch(items: Iterable[Item], ahead: int = PREFETCHED) -> Generator[Item, None, None]:

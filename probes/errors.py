@@ -29,3 +29,7 @@ class CheckpointError(ProbesError):
 
 class RunExistsError(ProbesError):
     """The place of the new run is taken by something that must not be replaced unasked."""
+
+
+class NetworkError(ProbesError):
+    """Sizes of a probe's network that do not fit each other, or do not fit its input."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probes.errors import NonFiniteError
-from probes.inputs import Inputs
+from probes.inputs import TRAIN, Inputs
+from probes.standardise import Standardiser, fit_standardiser
 from store.reading.slot import ClipRead
 
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000}
@@ -26,6 +27,14 @@ def read_features(
     values = inputs.features.read(tap, row, frames)
     _require_finite(inputs, tap, row, frames, values, values.dtype.name)
     return torch.from_numpy(values)
+
+
+def standardiser_of(inputs: Inputs, tap: str, stride: int) -> Standardiser:
+    """Channel moments of a tap over training clips: every `stride`-th bank frame, starting elsewhere in each clip."""
+    return fit_standardiser(
+        read_features(inputs, tap, row, list(range(row % stride, len(inputs.clip(row).bank), stride)))
+        for row in inputs.rows[TRAIN]
+    )
 
 
 def finite_check(inputs: Inputs) -> Callable[[ClipRead], None]:

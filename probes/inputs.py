@@ -47,22 +47,15 @@ class Inputs:
         return self.features.clips[row]
 
     def labels(self, row: int) -> ClipLabels:
-        """Targets of one clip, read when asked for.
-
-        Poses and cameras must all be known where they are asked for: raises `TargetsError` if one is all zero.
-        """
+        """Targets of one clip, read when asked for."""
         from probes.labels import ClipLabels
 
         return ClipLabels(partial(self._read, row=row), self.space)
 
     def _read(self, array: str, row: int) -> NDArray[Any]:
-        values = self.targets.read(array, self.target_rows[row])
-        if array in ("cam_to_world", "intrinsics") and (lost := [k for k, pose in enumerate(values) if not pose.any()]):
-            frames = [self.clip(row).bank[k] for k in lost]
-            raise TargetsError(
-                f"{self.targets.name}: clip {self.clip(row).id}: {array} of frames {frames} is not known (all zero), "
-                "and tasks that need it cannot leave frames out yet. Name the other tasks: --task tagging,segmentation"
-            )
+        if array not in self.targets.arrays:
+            raise KeyError(array)
+        values: NDArray[Any] = self.targets.read(array, self.target_rows[row])
         return values
 
 
@@ -88,7 +81,7 @@ def open_inputs(
     reference = targets or f"{TARGETS}/{name}"
     try:
         try:
-            labels = FeatureStore.open(reference, None if targets is None else name)
+            labels = _open_targets(reference, name)
         except StoreNotFoundError:
             url = next(filter(is_remote, opened.urls), None)
             if targets is not None or url is None:
@@ -104,12 +97,23 @@ def open_inputs(
     if labels.recipe.backbone is not None:
         raise TargetsError(f"{labels.name}: holds features, not targets. Name a store such as store/targets/{name}.")
     ours, theirs = opened.recipe.dataset, labels.recipe.dataset
-    if ours.name != theirs.name or ours.version != theirs.version:
+    # Targets of another name may be of the same clips (scannet200 and scannet); `align` compares clip by clip.
+    if (ours.name != theirs.name and targets is None) or ours.version != theirs.version:
         raise TargetsError(
             f"features {opened.name} are of dataset {ours.name} version {ours.version}, targets {labels.name} of "
             f"{theirs.name} version {theirs.version}. Extract both from the same dataset."
         )
     return opened, labels
+
+
+def _open_targets(reference: str, dataset: str) -> FeatureStore:
+    """The targets store that is meant; of several that a reference holds, that of `dataset`."""
+    from store import FeatureStore, StoreError
+
+    try:
+        return FeatureStore.open(reference)
+    except StoreError:
+        return FeatureStore.open(reference, dataset)
 
 
 def align(
@@ -119,6 +123,7 @@ def align(
     tasks: Sequence[str],
     views: int,
     limit: int | None,
+    splits: Sequence[str] = SPLITS,
 ) -> Inputs:
     """Match clips by id and choose the rows of each split.
 
@@ -128,11 +133,16 @@ def align(
         SplitError: a clip has fewer bank frames than `views`.
     """
     needed = sorted(set().union(*(TASKS[task].needs for task in tasks)))
-    rows = {split: features.rows(split=split, arrays=list(taps))[:limit] for split in SPLITS}
+    rows = {split: features.rows(split=split, arrays=list(taps))[:limit] for split in splits}
     known = {clip.id: clip for clip in targets.clips}
     held = set(targets.rows(arrays=needed))
+    if not any(clip.id in known for clip in features.clips):
+        raise TargetsError(
+            f"features {features.name} are of dataset {features.recipe.dataset.name}, targets {targets.name} of "
+            f"{targets.recipe.dataset.name}, and they have no clip in common. Extract both from the same dataset."
+        )
     target_rows = {}
-    for row in (row for split in SPLITS for row in rows[split]):
+    for row in (row for split in splits for row in rows[split]):
         clip = features.clips[row]
         other = known.get(clip.id)
         if other is None or other.row not in held:
@@ -170,6 +180,7 @@ def label_space(targets: FeatureStore) -> LabelSpace:
         things=tuple(entry["kind"] == "thing" for entry in classes),
         height=height,
         width=width,
+        metric=targets.attrs.get("length_unit", "m") == "m",
     )
 
 
@@ -233,4 +244,5 @@ def choose_taps(asked: Sequence[str], features: Readable) -> list[TapSpec]:
 
 def _identity(clip: ClipRow) -> str:
     """What must agree for two rows to be the same clip."""
-    return f"scene {clip.scene}, split {clip.split}, bank {list(clip.bank)}, source digest {clip.digest}"
+    bank = f"bank {list(clip.bank)} of {clip.n_frames} frames"
+    return f"scene {clip.scene}, split {clip.split}, {bank}, source digest {clip.digest}"

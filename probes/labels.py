@@ -11,10 +11,14 @@ from jaxtyping import Bool, Float, Float32, Integer, UInt8
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from probes.geometry import normals_from_depth
 from probes.seeding import generator
 
 POOL_PIXELS = 4096
 """Pixels of each frame that training keeps in memory and draws from."""
+
+
+_IMAGES = {"depth", "confidence", "normals", "classes", "instance", "thing_instance"}
 
 
 class LabelSpace(BaseModel):
@@ -24,6 +28,7 @@ class LabelSpace(BaseModel):
         names: class `k` (from 1) is `names[k - 1]`; 0 means nothing.
         things: whether each class is countable.
         height, width: size of target images in pixels.
+        metric: whether lengths are metres; if not, each scene has a unit of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +37,7 @@ class LabelSpace(BaseModel):
     things: tuple[bool, ...] = ()
     height: int
     width: int
+    metric: bool = True
 
     @property
     def thing_ids(self) -> list[int]:
@@ -47,8 +53,11 @@ class LabelSpace(BaseModel):
 class ClipLabels:
     """Targets of one clip, each array read when first asked for. Axes of images: (frame, y, x).
 
+    Lengths are metres; or, where each scene has a unit of its own, such that the clip's median depth is 1, and without
+    depth such that its cameras are at a root mean square distance of 1 from their centre.
+
     Args:
-        read: returns a target array of this clip by name.
+        read: returns a target array of this clip by name; raises `KeyError` if there is none.
         space: classes and image size.
     """
 
@@ -63,8 +72,32 @@ class ClipLabels:
 
     @cached_property
     def depth(self) -> Float32[np.ndarray, "frame y x"]:
-        """Planar depth in metres; 0 where unknown."""
+        """Planar depth; 0 where unknown."""
+        return self._depth / np.float32(self._unit)
+
+    @cached_property
+    def _depth(self) -> Float32[np.ndarray, "frame y x"]:
         return self._read("depth")
+
+    @cached_property
+    def _unit(self) -> float:
+        """Length of the unit in which lengths are given, in that of the targets."""
+        if self.space.metric:
+            return 1.0
+        try:
+            known = self._depth[self._depth > 0]
+        except KeyError:
+            centres = self._poses[self.posed, :3, 3]
+            spread = np.sqrt(np.square(centres - centres.mean(0)).sum(-1).mean()) if len(centres) else 0.0
+        else:
+            spread = np.median(known) if len(known) else 0.0
+        return float(spread) or 1.0
+
+    @cached_property
+    def normals(self) -> Float32[np.ndarray, "frame y x 3"]:
+        """Unit normals of surfaces in the camera's frame, facing the camera, from depth; 0 where there is none."""
+        seen = np.where(self.calibrated[:, None, None], self.depth, np.float32(0))
+        return normals_from_depth(seen, self.intrinsics)
 
     @cached_property
     def instance(self) -> Integer[np.ndarray, "frame y x"]:
@@ -90,13 +123,41 @@ class ClipLabels:
 
     @cached_property
     def cam_to_world(self) -> Float[np.ndarray, "frame 4 4"]:
-        """Camera poses."""
+        """Camera poses; the identity where `posed` says that there is none."""
+        poses = np.where(self.posed[:, None, None], self._poses, np.eye(4))
+        poses[:, :3, 3] /= self._unit
+        return poses
+
+    @cached_property
+    def posed(self) -> Bool[np.ndarray, " frame"]:
+        """Whether the pose of a frame is known: in the store, an unknown one is all zero."""
+        return np.asarray(self._poses.any(axis=(1, 2)))
+
+    @cached_property
+    def _poses(self) -> Float[np.ndarray, "frame 4 4"]:
         return self._read("cam_to_world")
 
     @cached_property
     def intrinsics(self) -> Float[np.ndarray, "frame 3 3"]:
-        """Camera matrices, in pixels of the target images."""
+        """Camera matrices, in pixels of the target images; the identity where `calibrated` says that there is none."""
+        return np.where(self.calibrated[:, None, None], self._cameras, np.eye(3))
+
+    @cached_property
+    def calibrated(self) -> Bool[np.ndarray, " frame"]:
+        """Whether the camera matrix of a frame is known."""
+        return np.asarray(self._cameras.any(axis=(1, 2)))
+
+    @cached_property
+    def _cameras(self) -> Float[np.ndarray, "frame 3 3"]:
         return self._read("intrinsics")
+
+    @cached_property
+    def confidence(self) -> Float32[np.ndarray, "frame y x"]:
+        """How sure the network that made the depth is of it; 1 where depth was measured."""
+        try:
+            return self._read("confidence")
+        except KeyError:
+            return np.ones_like(self.depth)
 
 
 class PixelPool:
@@ -104,21 +165,24 @@ class PixelPool:
 
     Args:
         labels: the clip; the arrays that `fields` names are read now, and no others.
-        fields: names among `depth`, `classes`, `thing_instance`, `class_pixels`, `cam_to_world`, `intrinsics`.
+        fields: names among `depth`, `confidence`, `normals`, `classes`, `instance`, `thing_instance`, `class_pixels`,
+            `cam_to_world`, `posed`, `intrinsics`, `calibrated`.
         key: what the choice of pixels is seeded by.
     """
 
     def __init__(self, labels: ClipLabels, fields: frozenset[str], *key: int | str) -> None:
         self.space = labels.space
         self._values: dict[str, NDArray[Any]] = {}
-        images = sorted(fields & {"depth", "classes", "thing_instance"})
+        images = sorted(fields & _IMAGES)
         height, width = self.space.height, self.space.width
         chosen = generator(*key, "pool")
         for name in images:
             values = getattr(labels, name)
             if "flat" not in self._values:
                 self._values["flat"] = chosen.integers(height * width, size=(len(values), POOL_PIXELS), dtype=np.int32)
-            self._values[name] = np.take_along_axis(values.reshape(len(values), -1), self._values["flat"], axis=1)
+            flat = values.reshape(len(values), height * width, -1)
+            pixels = np.take_along_axis(flat, self._values["flat"][..., None], axis=1)
+            self._values[name] = pixels.reshape(len(values), POOL_PIXELS, *values.shape[3:])
         for name in sorted(fields - set(images)):
             self._values[name] = getattr(labels, name)
 
@@ -127,7 +191,7 @@ class PixelPool:
         return len(next(iter(self._values.values())))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Values of one field: (frame, pixel) for image fields, otherwise as in `ClipLabels`."""
+        """Values of one field: (frame, pixel, …) for image fields, otherwise as in `ClipLabels`."""
         return self._values[name]
 
     def pixels(

@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from probes.bank import ProbeBank
 from probes.config import TrainConfig
-from probes.data import windows
 from probes.features import read_features
-from probes.heads import Grid
+from probes.heads.base import Grid
 from probes.inputs import TEST, VAL, Inputs
 from probes.labels import ClipLabels
 from probes.sampling import GridMap
 from probes.tasks.base import join
+from probes.views import windows
 
 if TYPE_CHECKING:
     from evaluate.protocols import Protocol
-    from evaluate.records import Example
+    from evaluate.records import Example, RunWriter
+    from probes.training.status import Meter
 
 EXAMPLES = 3
 """Test scenes shown per task."""
@@ -52,6 +53,11 @@ class Scores:
         return protocol.reduce({name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]})
 
 
+def scored(inputs: Inputs) -> list[str]:
+    """The splits that are scored: val and test, as far as there are any."""
+    return [split for split in (VAL, TEST) if inputs.rows.get(split)]
+
+
 def scenes_of(inputs: Inputs, split: str) -> dict[str, list[int]]:
     """Scene -> rows of its clips, in row order."""
     scenes: dict[str, list[int]] = defaultdict(list)
@@ -68,7 +74,7 @@ def score(
     add: Callable[[str, str, str, Statistics], None],
     advance: Callable[[], None],
 ) -> Scores:
-    """Score every probe on every scene of val and test.
+    """Score every probe on every scene of val and test, as far as there are any.
 
     Args:
         bank: trained probes.
@@ -79,7 +85,7 @@ def score(
         advance: is called after each scene.
     """
     scores = Scores()
-    scenes = [(split, scene, rows) for split in (VAL, TEST) for scene, rows in scenes_of(inputs, split).items()]
+    scenes = [(split, scene, rows) for split in scored(inputs) for scene, rows in scenes_of(inputs, split).items()]
     most = max(sum(len(inputs.clip(row).bank) // config.views for row in rows) for _, _, rows in scenes)
     with _workers() as pool:
         for split, scene, rows in scenes:
@@ -146,26 +152,48 @@ class Best:
     """The probe of a task that is best on val, with its primary metric on val and all metrics on test."""
 
     task: str
+    tap: str
     probe_id: str
     metric: str
     val: float
     test: Mapping[str, float]
 
 
-def choose_best(bank: ProbeBank, scores: Scores, protocols: Mapping[str, Protocol]) -> list[Best]:
-    """Best probe of each task, chosen on val; ties go to the first in execution order. Test decides nothing."""
+def choose_best(bank: ProbeBank, scores: Scores, protocols: Mapping[str, Protocol], on: str = VAL) -> list[Best]:
+    """Best probe of each task, chosen on val; ties go to the first in execution order.
+
+    Test decides nothing, unless there is no val: `on` says so.
+    """
     chosen = []
     for task in bank.tasks:
         protocol = protocols[task]
         metric = protocol.primary
-        ids = [probe.id for probe in bank.probes if probe.task == task]
-        val = {probe_id: scores.metrics(protocol, probe_id, VAL)[metric] for probe_id in ids}
-        best = ids[0]
-        for probe_id in ids[1:]:
-            if protocol.metrics[metric].better(val[probe_id], val[best]):
-                best = probe_id
-        chosen.append(Best(task, best, metric, val[best], scores.metrics(protocol, best, TEST)))
+        probes = [probe for probe in bank.probes if probe.task == task]
+        val = {probe.id: scores.metrics(protocol, probe.id, on)[metric] for probe in probes}
+        best = probes[0]
+        for probe in probes[1:]:
+            if protocol.metrics[metric].better(val[probe.id], val[best.id]):
+                best = probe
+        chosen.append(Best(task, best.tap, best.id, metric, val[best.id], scores.metrics(protocol, best.id, TEST)))
     return chosen
+
+
+def record(
+    writer: RunWriter,
+    bank: ProbeBank,
+    inputs: Inputs,
+    protocols: Mapping[str, Protocol],
+    config: TrainConfig,
+    meter: Meter,
+) -> list[Best]:
+    """Score all probes into a run, with some examples of the best of each task. Returns those."""
+    scenes = sum(len(scenes_of(inputs, split)) for split in scored(inputs))
+    with meter.phase("evaluate", scenes, "scenes"):
+        scores = score(bank, inputs, protocols, config, writer.add, meter.advance)
+    best = choose_best(bank, scores, protocols, scored(inputs)[0])
+    for example in examples(bank, inputs, best, config):
+        writer.add_example(example)
+    return best
 
 
 @torch.inference_mode()

@@ -2,192 +2,189 @@
 
 from __future__ import annotations
 
+import csv
+import logging
+import math
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from probes.config import ProbeSpec, TapSpec, TrainConfig, probes_of
-from probes.errors import RunExistsError, UnknownNameError
-from probes.inputs import SPLITS, TEST, TRAIN, VAL, Inputs
+import torch
+
+from evaluate.records import ProbeInfo, RunInfo, RunWriter
+from probes.bank import ProbeBank
+from probes.checkpoint import save
+from probes.config import ProbeSpec, TapSpec, probes_of
+from probes.data import Stream
+from probes.features import standardiser_of
+from probes.heads import build_head
+from probes.heads.base import Head
+from probes.inputs import TRAIN
+from probes.plan import Plan
+from probes.predict import Best, record
+from probes.standardise import Standardiser
+from probes.tasks import get_task
+from probes.tasks.base import Task
+from probes.training.fit import fit
+from probes.training.log import METRICS, VALIDATION
+from probes.training.machine import Machine
+from probes.training.passes import free_memory, plan_passes, probe_bytes, tap_bytes
+from probes.training.status import STATUS, Meter, bars
+from probes.training.workplace import workplace
 
 if TYPE_CHECKING:
-    import torch
-    from rich.progress import Progress, TaskID
+    from lightning.pytorch.loggers import Logger
 
-    from evaluate.protocols import Protocol
-    from evaluate.records import ProbeInfo, RunInfo
-    from probes.bank import ProbeBank
-    from probes.data import TrainingStream
-    from probes.predict import Best
-    from probes.standardise import Standardiser
+log = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "lightning", "numpy", "scikit-learn", "safetensors", "zarr")
+SEARCH = "search.csv"
+
+
+class Candidate(NamedTuple):
+    """A probe after training: its loss on val with the weights that were kept, and the step of those."""
+
+    probe: ProbeSpec
+    loss: float
+    step: int
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything decided before anything heavy is imported.
+class How:
+    """How a run is executed; changes no number but by rounding.
 
     Attributes:
-        inputs: stores and rows.
-        config: what may change a number.
-        taps: the taps of `config`, in execution order.
-        out: the run directory.
-        protocols: task name -> protocol.
+        machine: devices and precision.
+        memory: bytes that one pass may take; `None` = a part of what is free.
+        loggers: further places that losses are sent to.
+        command: what the user typed.
     """
 
-    inputs: Inputs
-    config: TrainConfig
-    taps: Sequence[TapSpec]
-    out: Path
-    protocols: Mapping[str, Protocol]
-
-    @property
-    def recorded(self) -> dict[str, Any]:
-        """The configuration as it stands in `run.json`, with the number of clips of each split."""
-        clips = {split: len(self.inputs.rows[split]) for split in SPLITS}
-        return self.config.model_dump(mode="json") | {"clips": clips}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must agree for an existing run to be this one."""
-        return {
-            "features": self.inputs.features.fingerprint,
-            "targets": self.inputs.targets.fingerprint,
-            "protocols": {task: protocol.id for task, protocol in self.protocols.items()},
-            **self.recorded,
-        }
+    machine: Machine
+    memory: int | None = None
+    loggers: Sequence[Logger] = ()
+    command: str = ""
 
 
-def default_out(features: str, *, shuffled: bool = False) -> Path:
-    """`runs/svd-scannet` for the store `svd/scannet`: flat, so that `runs/*` finds every run."""
-    return Path("runs") / (features.replace("/", "-") + "-shuffled" * shuffled)
-
-
-def existing_run(plan: Plan) -> tuple[RunInfo, dict[str, tuple[Any, Any]]] | None:
-    """The run that is already at `plan.out`, and where it differs: field -> (there, asked). `None` if nothing is there.
+def execute(plan: Plan, how: How, *, replace: bool) -> list[Best]:
+    """Train, choose, predict, and write the run. Returns the best probe of each task; in helping processes none.
 
     Raises:
-        RunExistsError: what is there is no run.
+        NonFiniteError: a feature or a loss is NaN or infinite.
+        RunExistsError: another process makes the same run.
     """
-    if not plan.out.exists():
-        return None
-    from evaluate.errors import EvaluateError
-    from evaluate.records import Run
-
-    try:
-        info = Run.open(plan.out).info
-    except EvaluateError as error:
-        raise RunExistsError(
-            f"{plan.out}: exists, but is no run that can be read ({error}). Move it away, or choose another --out."
-        ) from error
-    there = {
-        "features": info.features_fingerprint,
-        "targets": info.targets_fingerprint,
-        "protocols": info.protocols,
-        **info.config,
-    }
-    asked = plan.identity
-    names = sorted(there.keys() | asked.keys())
-    return info, {name: (there.get(name), asked.get(name)) for name in names if there.get(name) != asked.get(name)}
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    with bars(quiet=rank > 0) as progress, workplace(plan.out, plan.identity, helper=rank > 0) as place:
+        meter = Meter(place if rank == 0 else None, progress)
+        try:
+            bank, candidates = train(plan, how, place, meter, rank)
+            return [] if rank else _write(plan, how, bank, candidates, place, meter, replace=replace)
+        except BaseException as error:
+            meter.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
 
 
-def execute(plan: Plan, device: str, command: str, *, replace: bool) -> list[Best]:
-    """Train, predict, and write the run. Returns the best probe of each task. On any error nothing is left behind."""
-    from evaluate.records import RunWriter
-    from probes.bank import ProbeBank
-    from probes.checkpoint import save
-    from probes.data import TrainingStream
-    from probes.predict import choose_best, examples, scenes_of, score
-    from probes.progress import bars
-    from probes.tasks import get_task
+def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tuple[ProbeBank, list[Candidate]]:
+    """Train all probes, in as many passes as the memory asks for.
 
+    Returns:
+        The probes with the least loss on val of each task, tap and seed (of equals the first), and all candidates.
+    """
     inputs, config = plan.inputs, plan.config
-    place = torch_device(device)
+    device = how.machine.device
     tasks = {name: get_task(name, inputs.space) for name in config.tasks}
-    probes = probes_of(config)
     taps = {tap.name: tap for tap in plan.taps}
-    stream = TrainingStream(inputs, tasks, config, pin=place.type == "cuda")
-    with bars() as progress:
-        bar = progress.add_task("targets", total=len(inputs.rows[TRAIN]), note=f"clips of {inputs.targets.name}")
-        stream.pools.load(lambda: progress.advance(bar))
-        bar = progress.add_task("standardise", total=len(taps), note="taps")
-        standardisers = {}
+    stream = Stream(inputs, tasks, config, pin=device.type == "cuda", share=(rank, how.machine.devices))
+    with meter.phase("targets", len(inputs.rows[TRAIN]), f"clips of {inputs.targets.name}"):
+        stream.pools.load(meter.advance)
+    standardisers: dict[str, Standardiser] = {}
+    with meter.phase("standardise", len(taps), "taps"):
         for tap in taps:
             standardisers[tap] = standardiser_of(inputs, tap, config.views)
-            progress.advance(bar)
-        bank = ProbeBank(probes, taps, tasks, standardisers, len(stream))
-        info = run_info(plan, bank, command)
-        writer = RunWriter(plan.out, info, replace=replace)
-        try:
-            bank.start_at({task: tasks[task].prior(stream.prior(task)) for task in tasks})
-            bar = progress.add_task("train", total=len(stream), note="")
-            fit(bank, stream, place, writer.staging / "metrics.csv", progress, bar)
-            bank.to(place).eval()
-            save(bank, writer.staging, inputs.features.name, inputs.features.fingerprint, inputs.space)
-            scenes = sum(len(scenes_of(inputs, split)) for split in (VAL, TEST))
-            bar = progress.add_task("evaluate", total=scenes, note="scenes")
-            scores = score(bank, inputs, plan.protocols, config, writer.add, lambda: progress.advance(bar))
-            best = choose_best(bank, scores, plan.protocols)
-            for example in examples(bank, inputs, best, config):
-                writer.add_example(example)
-            writer.close()
-        except BaseException:  # also an interrupt must leave nothing behind
-            writer.discard()
-            raise
+            meter.advance()
+    priors = {name: task.prior(stream.prior(name)) for name, task in tasks.items() if task.trained}
+    probes = probes_of(config)
+    candidates: list[Candidate] = []
+    chosen: dict[tuple[str, str, int], tuple[Candidate, Head]] = {}
+    for number, members in enumerate(_passes(plan, tasks, probes, how), 1):
+        bank = ProbeBank([probes[index] for index in members], taps, tasks, standardisers, stream.steps)
+        bank.start_at(priors)
+        folder = place / f"pass-{number}"
+        folder.mkdir(exist_ok=True)
+        kept = fit(bank, stream, config, folder, how.machine, meter, how.loggers)
+        for index, probe in enumerate(bank.probes):
+            candidates.append(Candidate(probe, kept.loss[index], kept.step[index]))
+            key = probe.task, probe.tap, probe.seed
+            if key not in chosen or kept.loss[index] < chosen[key][0].loss:
+                chosen[key] = candidates[-1], bank.head(index).cpu()
+    heads = {candidate.probe: head for candidate, head in chosen.values()}
+    return ProbeBank(list(heads), taps, tasks, standardisers, heads=list(heads.values())).to(device).eval(), candidates
+
+
+def _passes(plan: Plan, tasks: Mapping[str, Task], probes: Sequence[ProbeSpec], how: How) -> list[list[int]]:
+    config, features = plan.config, plan.inputs.features
+    sizes, reading = {}, {}
+    for tap in plan.taps:
+        info = features.info(tap.name)
+        cells = math.prod(info.shape[-3:-1])
+        reading[tap.name] = tap_bytes(tap, cells, info.physical.itemsize, config)
+        with torch.device("meta"):
+            for probe in {probe.task: probe for probe in probes if probe.tap == tap.name}.values():
+                head = build_head(probe.head, tasks[probe.task], tap.channels)
+                sizes[probe.task, tap.name] = probe_bytes(head, cells, config)
+    budget = how.memory or free_memory(how.machine.device)
+    passes = plan_passes(probes, reading, [sizes[probe.task, probe.tap] for probe in probes], budget)
+    if len(passes) > 1:
+        counts = ", ".join(str(len(members)) for members in passes)
+        log.warning(
+            "%d passes over the store, of %s probes: more do not fit into %.1f GB at once (--memory)",
+            *(len(passes), counts, budget / 1e9),
+        )
+    return passes
+
+
+def _write(
+    plan: Plan,
+    how: How,
+    bank: ProbeBank,
+    candidates: Sequence[Candidate],
+    place: Path,
+    meter: Meter,
+    *,
+    replace: bool,
+) -> list[Best]:
+    inputs, config = plan.inputs, plan.config
+    with RunWriter(plan.out, run_info(plan, bank, how.command), replace=replace) as writer:
+        save(bank, writer.staging, inputs.features, inputs.space)
+        best = record(writer, bank, inputs, plan.protocols, config, meter)
+        _write_search(writer.staging / SEARCH, candidates, bank.probes)
+        for folder in sorted(place.glob("pass-*")):
+            ending = folder.name.removeprefix("pass")
+            for table in (METRICS, VALIDATION):
+                if (folder / table).is_file():
+                    name = table if ending == "-1" else table.replace(".csv", f"{ending}.csv")
+                    shutil.copyfile(folder / table, writer.staging / name)
+        meter.end("done")
+        shutil.copyfile(place / STATUS, writer.staging / STATUS)
     return best
 
 
-def fit(
-    bank: ProbeBank, stream: TrainingStream, device: torch.device, log: Path, progress: Progress, bar: TaskID
-) -> None:
-    """Run Lightning over the stream: one pass, one optimizer step per batch."""
-    import logging
-    import warnings
-
-    import lightning.pytorch as L
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-
-    from probes.progress import TrainingLog
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        # The stream prefetches by itself and is no DataLoader, so advice on the number of workers is beside the point.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning 2.6 calls what torch 2.13 deprecates; nothing a user can act on.
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-        trainer = L.Trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            max_epochs=1,
-            logger=False,
-            callbacks=[TrainingLog(log, progress, bar)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            plugins=[LightningEnvironment()],
-        )
-        trainer.fit(bank, stream)
-
-
-def standardiser_of(inputs: Inputs, tap: str, stride: int) -> Standardiser:
-    """Channel moments of a tap over training clips: every `stride`-th bank frame, starting elsewhere in each clip."""
-    from probes.features import read_features
-    from probes.standardise import fit_standardiser
-
-    return fit_standardiser(
-        read_features(inputs, tap, row, list(range(row % stride, len(inputs.clip(row).bank), stride)))
-        for row in inputs.rows[TRAIN]
-    )
+def _write_search(path: Path, candidates: Sequence[Candidate], chosen: Sequence[ProbeSpec]) -> None:
+    """What was tried: each probe, its least loss on val, the step of that, and whether it was chosen."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["probe", "val_loss", "step", "chosen"])
+        for probe, loss, step in candidates:
+            lines.writerow([probe.id, "" if math.isnan(loss) else f"{loss:.6g}", step, int(probe in chosen)])
 
 
 def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
     """What the run says about itself."""
-    from evaluate.records import RunInfo
-
     features = plan.inputs.features.recipe
     assert features.backbone is not None  # checked when the store was opened
     return RunInfo(
@@ -196,7 +193,7 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
         kind=features.backbone.kind,
         untrained=features.backbone.untrained is not None,
         shuffled=plan.config.shuffle_labels,
-        dataset=features.dataset.name,
+        dataset=plan.inputs.targets.recipe.dataset.name,
         features_fingerprint=plan.inputs.features.fingerprint,
         targets_fingerprint=plan.inputs.targets.fingerprint,
         config=plan.recorded,
@@ -213,8 +210,6 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
 
 
 def _probe_info(probe: ProbeSpec, tap: TapSpec, parameters: int) -> ProbeInfo:
-    from evaluate.records import ProbeInfo
-
     return ProbeInfo(
         id=probe.id,
         task=probe.task,
@@ -228,18 +223,3 @@ def _probe_info(probe: ProbeSpec, tap: TapSpec, parameters: int) -> ProbeInfo:
         seed=probe.seed,
         parameters=parameters,
     )
-
-
-def torch_device(name: str) -> torch.device:
-    """A device by name; `auto` is a GPU if there is one. Raises `UnknownNameError` for what torch does not have."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnknownNameError(f"device {name!r} cannot be used here ({reason}). Use auto, cpu or cuda.") from error
-    return device

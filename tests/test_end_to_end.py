@@ -57,7 +57,7 @@ def test_from_a_checkpoint_to_a_report(workplace: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {row["model"] for row in rows} == {"svd", "position"}
-    tasks = {"tagging", "segmentation", "grouping", "depth", "points", "camera"}
+    tasks = {"tagging", "segmentation", "grouping", "depth", "points", "camera", "normals", "correspondence"}
     assert {row["task"] for row in rows} == tasks
     assert len({row["tap"] for row in rows if row["model"] == "svd"}) == 25
     assert "<html" in (workplace / "report" / "report.html").read_text(encoding="utf-8")

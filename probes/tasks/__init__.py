@@ -14,19 +14,23 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a task's code is, and the arrays of the targets store that it needs."""
+    """Where a task's code is, the arrays of the targets store that it needs; is it learned, and of classes?"""
 
     type: str
     needs: frozenset[str]
+    trained: bool = True
+    classes: bool = False
 
 
 TASKS: dict[str, Entry] = {
-    "tagging": Entry("TaggingTask", frozenset({"class_pixels"})),
-    "segmentation": Entry("SegmentationTask", frozenset({"instance", "instance_class"})),
+    "tagging": Entry("TaggingTask", frozenset({"class_pixels"}), classes=True),
+    "segmentation": Entry("SegmentationTask", frozenset({"instance", "instance_class"}), classes=True),
     "grouping": Entry("GroupingTask", frozenset({"instance", "instance_class"})),
     "depth": Entry("DepthTask", frozenset({"depth"})),
     "points": Entry("PointsTask", frozenset({"depth", "cam_to_world", "intrinsics"})),
     "camera": Entry("CameraTask", frozenset({"cam_to_world"})),
+    "normals": Entry("NormalsTask", frozenset({"depth", "intrinsics"})),
+    "correspondence": Entry("CorrespondenceTask", frozenset({"depth", "cam_to_world", "intrinsics"}), trained=False),
 }
 """Task name -> class in the file of that name. What is there, which one, where."""
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probes.heads import Layout
+from probes.heads.base import Layout
 from probes.labels import ClipLabels, LabelSpace, PixelPool
 from probes.sampling import GridMap
 
@@ -30,12 +30,15 @@ class Task(ABC):
         fields: what training keeps of a clip (see `PixelPool`).
         layout: what a head predicts for.
         framed: whether evaluation goes frame by frame over the whole bank (True) or by windows of views (False).
+        trained: whether a head is trained for it. If not, `predict` is given the standardised features of the cells,
+            and `sample`, `prior` and `loss` must not be called.
     """
 
     name: ClassVar[str]
     fields: ClassVar[frozenset[str]]
     layout: ClassVar[Layout]
     framed: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
 
     def __init__(self, space: LabelSpace) -> None:
         self.space = space

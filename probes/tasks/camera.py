@@ -21,7 +21,7 @@ class CameraTask(Task):
     """Means of view 0 and view j -> linear -> translation (metres) and quaternion (x, y, z, w) of x_0 = R x_j + t."""
 
     name = "camera"
-    fields = frozenset({"cam_to_world"})
+    fields = frozenset({"cam_to_world", "posed"})
     layout = "pairs"
 
     @property
@@ -32,24 +32,35 @@ class CameraTask(Task):
     def sample(
         self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
-        """`translation` (pair, 3) and `quaternion` (pair, 4) with w >= 0."""
+        """`translation` (pair, 3) and `quaternion` (pair, 4) with w >= 0; `valid` (pair) where both poses are known."""
         poses = to_first_view(pool["cam_to_world"][frames])[1:]
         quaternion = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True)
-        return {"translation": poses[:, :3, 3].astype(np.float32), "quaternion": quaternion.astype(np.float32)}
+        posed = pool["posed"][frames]
+        return {
+            "translation": poses[:, :3, 3].astype(np.float32),
+            "quaternion": quaternion.astype(np.float32),
+            "valid": posed[0] & posed[1:],
+        }
 
     def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
         """Mean translation and no rotation."""
-        translation = targets["translation"].reshape(-1, 3).mean(0)
+        known = targets["translation"][targets["valid"]]
+        translation = known.mean(0) if len(known) else known.new_zeros(3)
         return Tensor([*translation.tolist(), 0.0, 0.0, 0.0, 1.0])
 
     def loss(self, outputs: Tensor, targets: Tensors) -> Float[Tensor, ""]:
         """Huber on translation and quaternion."""
-        return camera_loss(outputs, targets["translation"], targets["quaternion"])
+        return camera_loss(outputs, targets["translation"], targets["quaternion"], targets["valid"])
 
     def target(self, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]) -> dict[str, NDArray[Any]]:
-        """`rotation` (window, pair, 3, 3) and `translation` (window, pair, 3)."""
+        """`rotation` (window, pair, 3, 3), `translation` (window, pair, 3), and `known` (window, pair)."""
         poses = to_first_view(stack_windows(labels.cam_to_world, windows))[:, 1:]
-        return {"rotation": poses[..., :3, :3], "translation": poses[..., :3, 3]}
+        posed = stack_windows(labels.posed, windows)
+        return {
+            "rotation": poses[..., :3, :3],
+            "translation": poses[..., :3, 3],
+            "known": posed[:, :1] & posed[:, 1:],
+        }
 
     def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
         """The same from a head's outputs; the quaternion need not have unit length."""

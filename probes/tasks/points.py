@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,7 +24,7 @@ class PointsTask(Task):
     """Linear per cell -> x, y, z in the first view's camera frame, in units of that view's mean point distance."""
 
     name = "points"
-    fields = frozenset({"depth", "cam_to_world", "intrinsics"})
+    fields = frozenset({"depth", "cam_to_world", "posed", "intrinsics", "calibrated"})
     layout = "cells"
 
     @property
@@ -37,7 +37,8 @@ class PointsTask(Task):
     ) -> dict[str, NDArray[Any]]:
         """`xy`, `points` (view, sample, 3) and `valid`; a clip whose first view has no depth is not valid anywhere."""
         depth = pool["depth"][frames]
-        index, valid = pool.draw(depth > 0, pixels, rng)
+        placed = _placed(pool["posed"][frames], pool["calibrated"][frames])
+        index, valid = pool.draw((depth > 0) & placed[:, None], pixels, rng)
         positions = pool.pixels(frames, index)
         drawn = np.take_along_axis(depth, index, axis=1)
         points = _points(positions, drawn, pool["intrinsics"][frames], to_first_view(pool["cam_to_world"][frames]))
@@ -66,7 +67,9 @@ class PointsTask(Task):
         positions = np.broadcast_to(self._centres().reshape(-1, 2), (*depth.shape[:2], len(rows) * len(columns), 2))
         poses = to_first_view(stack_windows(labels.cam_to_world, windows))
         points = _points(positions, depth.reshape(shape), stack_windows(labels.intrinsics, windows), poses)
-        return {"points": points.astype(np.float32).reshape(*depth.shape, 3), "valid": depth > 0}
+        placed = _placed(stack_windows(labels.posed, windows), stack_windows(labels.calibrated, windows))
+        valid = (depth > 0) & placed[..., None, None]
+        return {"points": points.astype(np.float32).reshape(*depth.shape, 3), "valid": valid}
 
     def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
         """`points` (window, view, y, x, 3) at the same pixels."""
@@ -78,6 +81,15 @@ class PointsTask(Task):
     def _centres(self) -> Float[np.ndarray, "y x 2"]:
         rows, columns = pixel_centres(self.space.height, self.space.width, EVALUATED)
         return np.stack(np.meshgrid(columns, rows), -1) + 0.5
+
+
+def _placed(
+    posed: Bool[np.ndarray, "*batch view"], calibrated: Bool[np.ndarray, "*batch view"]
+) -> Bool[np.ndarray, "*batch view"]:
+    """Views whose points are known in the first view's frame: its own always are, others by both poses."""
+    known = np.asarray(posed & posed[..., :1])
+    known[..., 0] = True
+    return np.asarray(known & calibrated)
 
 
 def _points(

@@ -13,9 +13,23 @@ install_import_hook(
     [
         *(
             f"probes.{name}"
-            for name in ("bank", "data", "features", "geometry", "heads", "labels", "losses", "sampling", "standardise")
+            for name in (
+                "bank",
+                "data",
+                "features",
+                "geometry",
+                "heads",
+                "labels",
+                "losses",
+                "pools",
+                "sampling",
+                "standardise",
+                "training",
+                "views",
+            )
         ),
-        *(f"probes.tasks.{name}" for name in ("tagging", "segmentation", "grouping", "depth", "points", "camera")),
+        *(f"probes.tasks.{name}" for name in ("tagging", "segmentation", "grouping", "depth", "points")),
+        *(f"probes.tasks.{name}" for name in ("camera", "normals", "correspondence")),
     ],
     "beartype.beartype",
 )

@@ -17,7 +17,7 @@ from evaluate.records import Run
 from probes import inputs
 from probes.checkpoint import load
 from probes.config import TrainConfig
-from probes.data import TrainingStream
+from probes.data import Stream
 from probes.errors import NonFiniteError, ProbesError, UnknownNameError
 from probes.inputs import align, choose_taps, open_inputs
 from probes.tasks import get_task
@@ -172,9 +172,9 @@ def test_batches_are_those_of_the_fusion(pair: Path) -> None:
     features, targets = open_inputs(f"store/toy+store/{QUIET}", None, None, "lnconcat")
     config = TrainConfig(tasks=("depth",), taps=tuple(features.taps), views=3, epochs=2)
     inputs = align(features, targets, config.taps, config.tasks, config.views, None)
-    stream = TrainingStream(inputs, {"depth": get_task("depth", inputs.space)}, config)
+    stream = Stream(inputs, {"depth": get_task("depth", inputs.space)}, config)
     seen = 0
-    for samples, batch in zip(stream._batches, stream, strict=True):
+    for samples, batch in zip(stream._schedule, stream.train(config.taps), strict=True):
         for place, (sample, frames) in enumerate(zip(samples, stream._frames(samples), strict=True)):
             for name in features.taps:
                 values = torch.from_numpy(features.read(name, sample.row, frames.tolist()))

@@ -101,14 +101,19 @@ def literal_huber(x: float) -> float:
 
 def test_camera_is_huber_and_knows_that_minus_q_is_q() -> None:
     outputs, translation, quaternion = 2 * RNG.normal(size=(6, 7)), RNG.normal(size=(6, 3)), RNG.normal(size=(6, 4))
+    known = torch.ones(6, dtype=torch.bool)
     moved = np.mean([literal_huber(x) for x in (outputs[:, :3] - translation).ravel()])
     turned = []
     for out, q in zip(outputs[:, 3:], quaternion, strict=True):
         turned.append(min(np.mean([literal_huber(x) for x in out - s * q]) for s in (1, -1)))
-    loss = camera_loss(tensor(outputs), tensor(translation), tensor(quaternion))
+    loss = camera_loss(tensor(outputs), tensor(translation), tensor(quaternion), known)
     assert loss.item() == pytest.approx(moved + np.mean(turned), rel=1e-5)
-    flipped = camera_loss(tensor(outputs), tensor(translation), tensor(-quaternion))
+    flipped = camera_loss(tensor(outputs), tensor(translation), tensor(-quaternion), known)
     assert flipped.item() == pytest.approx(loss.item(), rel=1e-6)
+    outputs[3:], known[3:] = np.nan, False
+    half = camera_loss(tensor(outputs), tensor(translation), tensor(quaternion), known)
+    alone = camera_loss(*(tensor(each[:3]) for each in (outputs, translation, quaternion)), known[:3])
+    assert half.item() == pytest.approx(alone.item(), rel=1e-6)
 
 
 def test_without_anything_valid_losses_and_gradients_are_zero() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluate.records import Run
 from probes.config import TrainConfig
-from probes.data import TrainingStream
+from probes.data import Stream
 from probes.errors import NonFiniteError
 from probes.features import read_features
 from probes.inputs import Inputs, align, open_inputs
@@ -44,8 +44,8 @@ def inputs_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> Inputs:
     return align(features, targets, CONFIG.taps, CONFIG.tasks, CONFIG.views, None)
 
 
-def stream_of(inputs: Inputs) -> TrainingStream:
-    return TrainingStream(inputs, {name: get_task(name, inputs.space) for name in CONFIG.tasks}, CONFIG)
+def stream_of(inputs: Inputs) -> Stream:
+    return Stream(inputs, {name: get_task(name, inputs.space) for name in CONFIG.tasks}, CONFIG)
 
 
 @pytest.mark.parametrize("dtype", ["int8-channel", "bfloat16"])
@@ -81,7 +81,7 @@ def test_batches_come_as_stored(
 ) -> None:
     features = store_as(tmp_path / "other", dtype, FeatureStore.open(world / "toy" / "world"))
     inputs = inputs_of(tmp_path / "other", monkeypatch)
-    for batch in stream_of(inputs):
+    for batch in stream_of(inputs).train(CONFIG.taps):
         assert {values.dtype for values in batch.features.values()} == {kept}
         assert set(batch.scales) == (set(CONFIG.taps) if dtype == "int8-channel" else set())
     assert read_features(inputs, TAP, 3).dtype == torch.float32
@@ -114,7 +114,7 @@ def test_a_number_that_is_not_finite_is_named_where_it_is_read(
     if dtype == "int8-channel":
         monkeypatch.setattr(FeatureStore, "scale", damaged_scale)
     with pytest.raises(NonFiniteError, match=r"tap blocks\.1@t500, clip train-2 \(row 2\).* = \[\d, \d, \d, 4\]"):
-        for _ in stream_of(inputs):
+        for _ in stream_of(inputs).train(CONFIG.taps):
             pass
     with pytest.raises(NonFiniteError, match=r"clip train-2 .* = \[3, 2, 3, 4\]|= \[0, 0, 0, 4\]"):
         read_features(inputs, TAP, 2, [0, 3])

@@ -14,13 +14,16 @@ from probes.errors import UnknownNameError
 from probes.geometry import to_first_view, transform, unproject
 from probes.inputs import Inputs, align, open_inputs
 from probes.labels import LabelSpace, PixelPool
-from probes.sampling import GridMap
+from probes.sampling import GridMap, pixel_centres
 from probes.tasks import TASKS, get_task
 from probes.tasks.camera import CameraTask
+from probes.tasks.correspondence import QUERIES
 from probes.tasks.depth import DEPTH_RANGE, DepthTask
 from probes.tasks.tagging import TaggingTask
 
 WINDOWS = np.array([[0, 2, 4], [1, 3, 5]])
+ALONE = np.array([[0, 0, 0], [3, 3, 3]])
+"""No two frames of the tiny world show the same surface, so that points can be found again in the frame itself only."""
 RNG = np.random.default_rng(0)
 
 
@@ -150,8 +153,24 @@ def perfect(name: str, inputs: Inputs) -> torch.Tensor:
         return torch.from_numpy(np.log(np.maximum(labels.depth, 0.1))[None, ..., None])
     if name == "points":
         return torch.from_numpy(target["points"] / 7)
+    if name == "normals":
+        return torch.from_numpy(3 * target["normals"][None])
+    if name == "correspondence":
+        return marked(get_task(name, inputs.space).target(labels, ALONE), inputs.space)
     rotation = Rotation.from_matrix(target["rotation"].reshape(-1, 3, 3)).as_quat().reshape(2, 2, 4)
     return torch.from_numpy(np.concatenate([target["translation"], rotation], -1).astype(np.float32))
+
+
+def marked(target: dict[str, np.ndarray], space: LabelSpace) -> torch.Tensor:
+    """Features that are 0 but for a channel of each query: at its pixel in view 0, and where it is in the others."""
+    pairs, queries = target["visible"].shape[1:]
+    cells = np.zeros((len(target["visible"]), 1 + pairs, space.height, space.width, queries), np.float32)
+    rows, columns = pixel_centres(space.height, space.width, QUERIES)
+    cells[:, 0, np.repeat(rows, len(columns)), np.tile(columns, len(rows)), np.arange(queries)] = 1
+    for window, pair, query in np.argwhere(target["visible"]):
+        column, row = (target["positions"][window, pair, query] * (space.width, space.height)).astype(int)
+        cells[window, 1 + pair, row, column, query] = 1
+    return torch.from_numpy(cells)
 
 
 @pytest.mark.parametrize("name", list(TASKS))
@@ -159,7 +178,8 @@ def test_a_perfect_prediction_gets_a_perfect_score(inputs: Inputs, name: str) ->
     task = get_task(name, inputs.space)
     protocol = get_protocol(name, task.classes)
     prediction = task.predict(perfect(name, inputs), GridMap())
-    statistics = protocol.score_scene(prediction, task.target(inputs.labels(1), WINDOWS))
+    windows = ALONE if name == "correspondence" else WINDOWS
+    statistics = protocol.score_scene(prediction, task.target(inputs.labels(1), windows))
     value = protocol.reduce({key: value[None] for key, value in statistics.items()})[protocol.primary]
     best = 1.0 if protocol.metrics[protocol.primary].higher_is_better else 0.0
     assert value == pytest.approx(best, abs=0.02)

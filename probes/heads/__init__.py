@@ -1,0 +1,44 @@
+"""The heads, by name. A head's file is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from probes.errors import ProbesError, UnknownNameError
+from store.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from probes.heads.base import Head
+    from probes.tasks.base import Task
+
+HEADS: dict[str, str] = {"linear": "LinearHead", "mlp": "MlpHead", "attentive": "AttentiveHead"}
+"""Head name -> class in the file of that name."""
+UNTRAINED = "identity"
+"""Head of the tasks that are solved without training, whatever head the others get."""
+
+
+def head_class(name: str) -> type[Head]:
+    """The class of a head. Raises `UnknownNameError` with the nearest name."""
+    known = {**HEADS, UNTRAINED: "IdentityHead"}
+    if name not in known:
+        raise UnknownNameError(did_you_mean("head", name, HEADS))
+    cls: type[Head] = getattr(import_module(f"probes.heads.{name}"), known[name])
+    return cls
+
+
+def build_head(name: str, task: Task, channels: int) -> Head:
+    """Build a head for a task, with torch's generator.
+
+    Raises:
+        UnknownNameError: no such head.
+        ProbesError: the head does not speak of what the task asks about.
+    """
+    cls = head_class(name)
+    if task.layout not in cls.layouts:
+        fitting = [other for other in HEADS if task.layout in head_class(other).layouts]
+        raise ProbesError(
+            f"--head {name}: gives outputs of {' or '.join(sorted(cls.layouts))}, and the task {task.name} asks about "
+            f"{task.layout}. Heads for it: {', '.join(fitting)}; or leave the task out with --task."
+        )
+    return cls(task.layout, channels, task.outputs)

@@ -1,0 +1,70 @@
+"""What the commands of this package share: panels of their help, lists in options, results, and errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from evaluate.protocols import Protocol
+    from probes.labels import LabelSpace
+    from probes.predict import Best
+
+DATA, PROBES, TRAINING, RUN = "Which features", "Which probes", "How they are trained", "How it is run"
+
+
+def names(values: list[str] | None) -> list[str]:
+    """Values of a repeatable option, each of which may also be a list with commas."""
+    return [name for value in values or [] for name in value.split(",") if name]
+
+
+def protocols_of(tasks: Sequence[str], space: LabelSpace) -> dict[str, Protocol]:
+    """The standard protocol of each task."""
+    from evaluate.protocols import get_protocol
+
+    classes = {"tagging": space.thing_names, "segmentation": list(space.names)}
+    return {task: get_protocol(task, classes.get(task, [])) for task in tasks}
+
+
+def report(out: Path, protocols: Mapping[str, Protocol], best: Sequence[Best], *, as_json: bool) -> None:
+    """Best tap per task: chosen on val, reported on test."""
+    if as_json:
+        rows = [
+            {"task": b.task, "tap": b.tap, "probe": b.probe_id, "metric": b.metric}
+            | {"val": b.val, "test": dict(b.test)}
+            for b in best
+        ]
+        print(json.dumps({"run": str(out), "best": rows}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{out}: best tap per task, chosen on val", title_justify="left")
+    for column in ("task", "tap", "metric", "val", "test"):
+        table.add_column(column, justify="right" if column in ("val", "test") else "left")
+    for b in best:
+        metric = protocols[b.task].metrics[b.metric]
+        name = f"{metric.title} {metric.arrow}"
+        table.add_row(b.task, b.tap, name, metric.format(b.val), metric.format(b.test[b.metric]))
+    Console().print(table)
+
+
+def run_app(command: typer.Typer, interrupted: str) -> None:
+    """Run a command line; known errors become one message and exit status 1."""
+    from evaluate.errors import EvaluateError
+    from probes.errors import ProbesError
+    from store.errors import StoreError
+
+    try:
+        command()
+    except (ProbesError, StoreError, EvaluateError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"interrupted: {interrupted}", file=sys.stderr)
+        sys.exit(130)

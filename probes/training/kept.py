@@ -1,0 +1,56 @@
+"""Which weights of a probe are kept: those with the least loss on val; and when a probe has learned enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from probes.bank import ProbeBank
+
+
+class Kept:
+    """Weights of every probe, kept on the CPU whenever its loss on val is the least so far, or simply the last.
+
+    Args:
+        bank: the probes.
+        keep: `best` or `last`.
+        patience: validations in a row without a new least loss after which a probe is trained no more.
+
+    Attributes:
+        loss: on val, of the weights that are kept; NaN before the first validation.
+        step: at which they were reached.
+        least: the least loss on val so far.
+        waited: validations since then.
+        weights: by the name of the parameter in the head.
+    """
+
+    def __init__(self, bank: ProbeBank, keep: Literal["best", "last"], patience: int | None) -> None:
+        count = len(bank.probes)
+        self.keep, self.patience = keep, patience
+        self.loss, self.step = [math.nan] * count, [0] * count
+        self.least, self.waited = [math.inf] * count, [0] * count
+        self.weights: list[dict[str, Tensor]] = [{} for _ in range(count)]
+
+    def update(self, bank: ProbeBank, losses: Sequence[float], step: int) -> None:
+        """Take in one validation: keep weights, and let probes rest that have waited for too long."""
+        for index, loss in enumerate(losses):
+            if not bank.active[index]:
+                continue
+            better = loss < self.least[index]
+            self.waited[index] = 0 if better else self.waited[index] + 1
+            self.least[index] = min(loss, self.least[index])
+            if better or self.keep == "last" or not self.weights[index]:
+                self.loss[index], self.step[index] = loss, step
+                named = bank.heads[index].named_parameters()
+                self.weights[index] = {name: weight.detach().to("cpu", copy=True) for name, weight in named}
+            if self.patience is not None and self.waited[index] >= self.patience:
+                bank.active[index] = False
+
+    def restore(self, bank: ProbeBank) -> None:
+        """Put the kept weights into the heads."""
+        for head, weights in zip(bank.heads, self.weights, strict=True):
+            if weights:
+                head.load_state_dict(weights, strict=True)

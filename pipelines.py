@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from extract.arguments import Flags
 from extract.datasets.sampling import Window
+from probes.config import TrainConfig
+from probes.plan import default_out
 
 FILE = Path(__file__).parent / "pipelines.yaml"
 _COMMAND_LINES = {"extract": "extract.__main__", "probes.train": "probes.train", "evaluate": "evaluate.cli"}
@@ -43,6 +45,14 @@ class DatasetStep(_Strict):
     clip_frames: int | None = Field(default=None, ge=1)
     clip_window: Window | None = None
     bank: Literal["paper"] | int | None = None
+
+    @property
+    def store(self) -> str:
+        """Name of its stores: a folder of recordings may have one of its own. Raises `DataError` if that is damaged."""
+        from extract.registry import dataset_classes
+
+        known = dataset_classes().get(self.name)
+        return known.name_in(self.root) if known else self.name
 
 
 class ExtractStep(Flags):
@@ -84,11 +94,40 @@ class ProbeStep(_Strict):
     """The probes trained on every store and every fusion of the pipeline: the flags of `python -m probes.train`."""
 
     tasks: tuple[str, ...] = ("all",)
-    epochs: int | None = Field(default=None, ge=1)
+    head: str = "linear"
+    width: int | None = None
+    depth: int | None = None
+    protocol: Literal["standard", "paper"] = "standard"
+    joint: bool = False
     learning_rates: tuple[float, ...] = ()
-    seed: int = 0
+    weight_decays: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    warmup: float | None = None
+    epochs: int | None = Field(default=None, ge=1)
+    batch_clips: int | None = None
+    views: int | None = None
+    pixels: int | None = None
+    keep: Literal["best", "last"] | None = None
+    patience: int | None = None
     shuffled: bool = False
     """Whether all stores are probed a second time, with shuffled labels."""
+
+    @property
+    def flags(self) -> list[str]:
+        """Flags of `python -m probes.train` for all that is not as usual; lists repeat theirs."""
+        flags = [part for task in self.tasks for part in ("--task", task)]
+        for field, info in type(self).model_fields.items():
+            value = getattr(self, field)
+            if field in ("tasks", "shuffled") or value == info.default:
+                continue
+            flag = "--" + field.replace("_", "-")
+            if value is True:
+                flags.append(flag)
+            elif isinstance(value, tuple):
+                flags += [part for each in value for part in (flag.removesuffix("s"), str(each))]
+            else:
+                flags += [flag, str(value)]
+        return flags
 
 
 class Pipeline(_Strict):
@@ -98,7 +137,7 @@ class Pipeline(_Strict):
     dataset: DatasetStep
     extract: tuple[ExtractStep, ...] = Field(min_length=1)
     fuse: tuple[FuseStep, ...] = ()
-    probes: ProbeStep = ProbeStep()
+    probes: ProbeStep = Field(default_factory=lambda: ProbeStep())
     report: str = "report"
 
     @property
@@ -121,6 +160,7 @@ _FILE_SCHEMA = TypeAdapter(dict[str, Pipeline])
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 Name = Annotated[str, typer.Argument(help="Which pipeline.")]
+Only = Annotated[list[str] | None, typer.Option(help="Only these stores, and fusions of them; repeatable.")]
 File = Annotated[Path, typer.Option("--file", help="Another file than the project's pipelines.yaml.")]
 
 
@@ -136,9 +176,9 @@ def list_pipelines(file: File = FILE, as_json: Annotated[bool, typer.Option("--j
 
 
 @app.command()
-def show(name: Name, file: File = FILE) -> None:
+def show(name: Name, file: File = FILE, only: Only = None) -> None:
     """The commands that a pipeline stands for."""
-    for command in commands(choose(load(file), name)):
+    for command in commands(part(choose(load(file), name), only or [])):
         print(shlex.join(command))
 
 
@@ -147,9 +187,10 @@ def run(
     name: Name,
     file: File = FILE,
     device: Annotated[str | None, typer.Option(help="cpu, cuda …: overrides what the file says.")] = None,
+    only: Only = None,
 ) -> None:
     """Run a pipeline. What is already done is skipped, with the reason."""
-    pipeline = choose(load(file), name)
+    pipeline = part(choose(load(file), name), only or [])
     steps = list(commands(pipeline))
     start = time.monotonic()
     for number, command in enumerate(steps, 1):
@@ -191,13 +232,27 @@ def choose(pipelines: Mapping[str, Pipeline], name: str) -> Pipeline:
     return pipelines[name]
 
 
+def part(pipeline: Pipeline, stores: Sequence[str]) -> Pipeline:
+    """The same with some of its stores, and the fusions of these. Raises `PipelineError` for a store it has not."""
+    if not stores:
+        return pipeline
+    known = [step.store for step in pipeline.extract]
+    for name in stores:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.4)
+            raise PipelineError(f"--only {name}: no such store. {f'Did you mean {near[0]}?' if near else known}")
+    extract = tuple(step for step in pipeline.extract if step.store in stores)
+    fuse = tuple(step for step in pipeline.fuse if set(step.stores.split("+")) <= set(stores))
+    return pipeline.model_copy(update={"extract": extract, "fuse": fuse})
+
+
 def commands(pipeline: Pipeline) -> Iterator[list[str]]:
     """The pipeline as command lines: one per extraction, one per store or fusion of probes, one report."""
     for step in pipeline.extract:
         yield ["python", "-m", "extract", *_flags(step, pipeline.dataset)]
     for shuffled in _label_orders(pipeline):
         for probed in pipeline.probed:
-            yield ["python", "-m", "probes.train", *_probe_flags(probed, pipeline), *["--shuffle-labels"] * shuffled]
+            yield ["python", "-m", "probes.train", *_probe_flags(probed, pipeline, shuffled=shuffled)]
     yield ["python", "-m", "evaluate", "--runs", *_runs(pipeline), "--out", pipeline.report]
 
 
@@ -238,13 +293,11 @@ def _flags(step: ExtractStep, dataset: DatasetStep) -> list[str]:
     return flags
 
 
-def _probe_flags(step: ExtractStep | FuseStep, pipeline: Pipeline) -> list[str]:
-    probes = pipeline.probes
-    flags = [*step.features, "--dataset", pipeline.dataset.name]
-    flags += [part for task in probes.tasks for part in ("--task", task)]
-    flags += ["--epochs", str(probes.epochs)] if probes.epochs is not None else []
-    flags += [part for rate in probes.learning_rates for part in ("--learning-rate", str(rate))]
-    flags += ["--seed", str(probes.seed)] if probes.seed else []
+def _probe_flags(step: ExtractStep | FuseStep, pipeline: Pipeline, *, shuffled: bool) -> list[str]:
+    flags = [*step.features, "--dataset", pipeline.dataset.store, *pipeline.probes.flags]
+    flags += ["--shuffle-labels"] * shuffled
+    if "all" not in pipeline.probes.tasks:  # so that runs of other tasks are not in one place
+        flags += ["--out", _run(step, pipeline, shuffled=shuffled)]
     return [*flags, "--update"]  # a pipeline that was changed replaces its own runs
 
 
@@ -253,11 +306,23 @@ def _label_orders(pipeline: Pipeline) -> tuple[bool, ...]:
 
 
 def _runs(pipeline: Pipeline) -> list[str]:
-    return [
-        f"runs/{step.store}-{pipeline.dataset.name}{'-shuffled' * shuffled}"
-        for shuffled in _label_orders(pipeline)
-        for step in pipeline.probed
-    ]
+    orders = _label_orders(pipeline)
+    return [_run(step, pipeline, shuffled=shuffled) for shuffled in orders for step in pipeline.probed]
+
+
+def _run(step: ExtractStep | FuseStep, pipeline: Pipeline, *, shuffled: bool) -> str:
+    """Where the run of a step lies: where `python -m probes.train` puts it, with the tasks if they are not all."""
+    dataset, probes = pipeline.dataset.store, pipeline.probes
+    config = TrainConfig(
+        tasks=probes.tasks,
+        taps=(),
+        head=probes.head,
+        depth=probes.depth,
+        protocol=probes.protocol,
+        shuffle_labels=shuffled,
+    )
+    tasks = "" if "all" in probes.tasks else "-" + "-".join(probes.tasks)
+    return f"{default_out(f'{step.store}/{dataset}', dataset, config)}{tasks}"
 
 
 def _problem(path: Path, tree: yaml.Node | None, error: Mapping[str, Any]) -> str:

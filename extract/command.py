@@ -149,6 +149,7 @@ def list_datasets(as_json: bool) -> None:
         try:
             dataset = cls(None)
             version, state = dataset.version, f"{len(dataset.clips())} clips in {dataset.root}"
+            state += f"; {len(dataset.damaged)} cannot be read" if dataset.damaged else ""
         except ExtractError as error:
             version, state = None, str(error).splitlines()[0].rstrip(".")
         rows.append({"data set": name, "version": version, "variable": cls.environment, "found": state})

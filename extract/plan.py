@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from extract.backbones.base import Family, NoiseLevel, Site
 from extract.datasets.base import Clip, Dataset
@@ -124,12 +125,13 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
     """Resolve a request. Loads no weights, but reads their digest, and the digest of every clip.
 
     Raises:
-        DataError: files of clips cannot be read, and the request does not say to leave such clips out.
+        DataError: files of clips cannot be read, and the request does not say to leave such clips out, or none is left.
     """
     taps = make_taps(family, request.sites, request.noise)
     clips, table, damaged = _readable(dataset)
-    if damaged and not request.skip_damaged:
-        raise DataError(f"{_listed(damaged)}\nNothing was begun. Mend them, or go on without them: --skip-damaged")
+    if damaged and not (request.skip_damaged and table):
+        remedy = "Mend them, or go on without them: --skip-damaged" if table else "No other clip is there. Mend them."
+        raise DataError(f"{_listed(damaged)}\nNothing was begun. {remedy}")
     if not select_rows(table, request.split, request.limit):
         splits = sorted({clip.split for clip in table})
         what = "data set" if request.split is None else f"split {request.split!r} of"
@@ -182,8 +184,9 @@ def _readable(dataset: Dataset) -> tuple[list[Clip], list[ClipRow], dict[str, st
     """The clips of which every file can be read, their table, and what is wrong with the others, by clip id."""
     clips: list[Clip] = []
     table: list[ClipRow] = []
-    damaged = dict(dataset.damaged)
-    for clip in dataset.clips():
+    found = dataset.clips()
+    damaged = dict(dataset.damaged)  # not before: some data sets look into recordings when they list their clips
+    for clip in found:
         try:
             table.append(_row(len(clips), clip))
             clips.append(clip)
@@ -193,15 +196,27 @@ def _readable(dataset: Dataset) -> tuple[list[Clip], list[ClipRow], dict[str, st
 
 
 def _row(row: int, clip: Clip) -> ClipRow:
-    return ClipRow(
-        row=row,
-        id=clip.id,
-        scene=clip.scene,
-        split=clip.split,
-        bank=tuple(clip.bank),
-        n_frames=clip.n_frames,
-        digest=clip.digest(),
-    )
+    """The entry of a clip. Raises `DataError` if a file cannot be read, or no store can take what the clip says."""
+    try:
+        return ClipRow(
+            row=row,
+            id=clip.id,
+            scene=clip.scene,
+            split=clip.split,
+            bank=tuple(clip.bank),
+            n_frames=clip.n_frames,
+            digest=clip.digest(),
+        )
+    except UnicodeEncodeError as error:
+        name = error.object[: error.end].rpartition("\n")[2]
+        raise DataError(f"clip {clip.id!r}: {name!r} … is no UTF-8. Remedy: rename the file.") from error
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise DataError(
+            f"clip {clip.id!r}: {'.'.join(map(str, fault['loc']))} is {fault['input']!r}, which no store takes: "
+            f"{fault['msg']}. Remedy: rename the recording (at most 200 characters of UTF-8, no slash, no control "
+            "character, no dot in front)."
+        ) from error
 
 
 def _listed(damaged: Mapping[str, str]) -> str:

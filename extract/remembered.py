@@ -20,18 +20,25 @@ _RACY = 2.0
 """A file that was written less than so many seconds ago may be written again without a trace in its time stamp."""
 
 
-def remembered(name: str, files: Sequence[Path], make: Callable[[], str]) -> str:
-    """What `make` returns, a digest of these files; the one kept under `name` if no file has changed since.
+def remembered(rule: str, name: str, files: Sequence[Path], make: Callable[[], str]) -> str:
+    """What `make` returns, a digest of these files; the one kept under `rule` and `name` if no file has changed since.
 
-    A file has changed if its size, inode, or a time of change is another. `name` says all else that the digest
-    depends on, such as the place of the files and which part of them is read.
+    A file has changed if its size, inode, or a time of change is another.
+
+    Args:
+        rule: how the digest is made, and the number of that version, such as `clip of ScanNet, 1`. Raise it when `make`
+            makes another digest of the same files, or checks more: what was kept is then not used.
+        name: all else that the digest depends on, such as the place of the files and which part of them is read.
+        files: what is read.
+        make: reads them.
 
     Raises:
         OSError: a file is missing.
     """
     before = _stamp(files)
     # Names of files need not be UTF-8.
-    memo = user_cache("digests") / f"{digest_bytes(name.encode(errors='surrogateescape'))}.json"
+    key = f"{rule}\0{name}".encode(errors="surrogateescape")
+    memo = user_cache("digests") / f"{digest_bytes(key)}.json"
     if found := _recall(memo, before):
         return found
     digest = make()

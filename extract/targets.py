@@ -164,5 +164,6 @@ def _create(path: Path, dataset: Dataset, table: Sequence[ClipRow], specs: Seque
         coordinates=bank_coordinate(table),
         provenance=provenance(),
         remedy="Targets are shared by all backbones, and these are of other data. Point at the data that they were "
-        "made of, or keep this data's stores in another root: FEATURE_STORE=DIR.",
+        "made of, or keep this data's stores in another root: FEATURE_STORE=DIR. A folder of recordings may have a "
+        'name of its own: {"name": "kitchen"} in its dataset.json.',
     )

@@ -11,6 +11,8 @@ from store.digest import digest_file, digest_files
 
 log = logging.getLogger(__name__)
 
+_RULE = "file, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 _SMALL = 1 << 24
 """Files up to this size are read every time; that is quicker than it is to remember them."""
 
@@ -32,4 +34,4 @@ def _digest(file: Path) -> str:
         log.info("reading %s (%.1f GB) to know which weights it holds; done once", file, size / 1e9)
         return digest_file(file)
 
-    return remembered(str(file.resolve()), [file], read)
+    return remembered(_RULE, str(file.resolve()), [file], read)

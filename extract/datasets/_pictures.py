@@ -13,11 +13,8 @@ from extract.errors import DataError
 
 MOST_PIXELS = 1 << 25
 """No frame is near this (33 megapixels); a header that says more is not believed."""
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _BORDER = 1e-4
 """Pixels. A ray on the border of two pixels takes the second, as `nearest` does, whatever float32 made of it."""
-_TAIL = 64
-"""An encoder may pad; the end of a picture is looked for in so many last bytes."""
 
 
 def check_unforgiving(where: object) -> None:
@@ -29,6 +26,22 @@ def check_unforgiving(where: object) -> None:
             f"{where}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that missing pixels would be filled silently. "
             "Remedy: do not set it."
         )
+
+
+def has_end(content: bytes, form: str | None) -> bool:
+    """Whether the marker that ends a picture of Pillow's format `form` is there, which Pillow forgives to be missing.
+
+    Encoders pad, and phones append videos after it.
+    """
+    if form == "PNG":
+        return b"IEND\xaeB`\x82" in content
+    if form == "WEBP":
+        return int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    at = 2
+    # Segments before the scan, in one of which a thumbnail may lie, and what fills the space between them.
+    while content[at : at + 1] == b"\xff" and (marker := content[at + 1 : at + 2]) not in (b"\xda", b""):
+        at += 1 if marker == b"\xff" else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(b"\xff\xd9", at) >= 0
 
 
 def decode(
@@ -47,7 +60,7 @@ def decode(
     from PIL import Image
 
     check_unforgiving(where)
-    if _ENDS[form] not in content[-_TAIL:]:
+    if not has_end(content, form):
         raise faults.damaged(where, f"truncated, the end of the {form} picture is missing")
     try:
         with Image.open(BytesIO(content), formats=[form]) as image:

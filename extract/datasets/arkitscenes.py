@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from extract.datasets._names import some
 from extract.datasets._pictures import decode
 from extract.datasets._sources import content
 from extract.datasets.arkitscenes_files.recording import (
@@ -47,7 +48,8 @@ PER_METRE = 1000
 """Units of depth per metre."""
 LARGEST = 1 << 24
 """Bytes of a picture; the plain pixels of one are a hundredth of it."""
-_NAMED = 5
+_DIGEST = "clip of ARKitScenes, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 class ArkitScenes(Dataset):
@@ -82,7 +84,9 @@ metadata.csv there, which says which videos show one place."""
         self._videos = self._find_videos()
         framed = any((folder / f"{folder.name}_frames").is_dir() for folder in self._videos)
         self.release = "3dod" if framed else "raw"
-        self._visits = find_visits([self._folder, self.root], self.release)
+        visits = find_visits([self._folder, self.root], self.release)
+        shown = (folder.name for folder, fold in self._videos.items() if fold == VALIDATION)
+        self._visits = visits.reserving(shown) if visits else None
         if self._visits is None:
             log.warning(
                 "dataset %s: no metadata.csv or %s_train_val_splits.csv with visits is in %s: every video is a scene "
@@ -110,33 +114,32 @@ metadata.csv there, which says which videos show one place."""
         }
 
     def clips(self) -> Sequence[ArkitClip]:
-        """One clip per video, by name.
+        """One clip per video, by name. The first call lists frames and trajectories, and sets `damaged`.
 
         Raises:
-            DatasetNotFoundError: no video can be read.
-            DataError: trajectories are damaged; names all of them.
+            DatasetNotFoundError: no video can be read, and none is damaged.
         """
         return self._clips
 
     @cached_property
     def _clips(self) -> Sequence[ArkitClip]:
-        clips, damaged = [], []
+        clips: list[ArkitClip] = []
+        damaged: dict[str, str] = {}
         left_out: dict[str, list[str]] = {}
         for folder in sorted(self._videos, key=lambda folder: folder.name):
             try:
                 clip = self._make_clip(folder)
             except DataError as error:
-                damaged.append(str(error))
+                damaged[folder.name] = str(error)
                 continue
             if isinstance(clip, str):
                 left_out.setdefault(clip, []).append(folder.name)
             else:
                 clips.append(clip)
         for why, names in left_out.items():
-            log.warning("dataset %s: videos that %s are left out (%d): %s", self.name, why, len(names), _some(names))
-        if damaged:
-            raise DataError(f"dataset {self.name}: {len(damaged)} videos are damaged:\n" + "\n".join(damaged))
-        if not clips:
+            log.warning("dataset %s: videos that %s are left out (%d): %s", self.name, why, len(names), some(names))
+        self.damaged = damaged
+        if not clips and not damaged:
             raise self.not_found(f"none of the {len(self._videos)} videos in {self._folder} can be read")
         return clips
 
@@ -171,12 +174,12 @@ metadata.csv there, which says which videos show one place."""
             for fold in FOLDS
             if (self._folder / fold).is_dir()
             for path in (self._folder / fold).iterdir()
-            if path.name.isdecimal() and path.is_dir()
+            if path.name.isascii() and path.name.isdecimal() and path.is_dir()
         }
         names = Counter(path.name for path in found)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise DataError(
-                f"{self._folder}: {_some(twice)} in both {TRAINING} and {VALIDATION}. Remedy: keep the one that the "
+                f"{self._folder}: {some(twice)} in both {TRAINING} and {VALIDATION}. Remedy: keep the one that the "
                 "tables of github.com/apple/ARKitScenes say."
             )
         if not found:
@@ -199,10 +202,9 @@ class ArkitClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames."""
+        self.check_frames(indices)
         images = np.empty((len(indices), *SIZE, 3), np.uint8)
         for row, index in enumerate(indices):
-            if not 0 <= index < self.n_frames:
-                raise DataError(f"clip {self.id}: there is no frame {index}. Remedy: ask for 0 to {self.n_frames - 1}.")
             images[row] = self._colours(self.chosen[index])
         return images
 
@@ -225,7 +227,7 @@ class ArkitClip(Clip):
         files += [intrinsics_file(self.folder, frame.name) for frame in self._kept]
         place = "\0".join(map(str, [self.folder.resolve(), *files]))
         try:
-            pictures = remembered(f"arkitscenes {place}", files, lambda: digest_files(self.folder, files))
+            pictures = remembered(_DIGEST, place, files, lambda: digest_files(self.folder, files))
         except OSError as error:
             raise FAULTS.unreadable(f"clip {self.id}: {error.filename}", error) from error
         return digest_text("\0".join([pictures, *(repr(frame) for frame in self._kept)]))
@@ -250,7 +252,3 @@ class ArkitClip(Clip):
 
 def _has_folds(path: Path) -> bool:
     return any((path / fold).is_dir() for fold in FOLDS)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")

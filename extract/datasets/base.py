@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from extract.datasets.sampling import Sampling
-from extract.errors import DatasetNotFoundError, ExtractError
+from extract.errors import DataError, DatasetNotFoundError, ExtractError
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ class Clip(ABC):
     n_frames: int
     bank: tuple[int, ...]
 
+    def check_frames(self, indices: Sequence[int]) -> None:
+        """Raise `DataError` unless the clip has frames with these numbers."""
+        if strangers := [index for index in indices if not 0 <= index < self.n_frames]:
+            raise DataError(
+                f"clip {self.id}: there is no frame {strangers[0]}. Remedy: ask for 0 to {self.n_frames - 1}."
+            )
+
     @abstractmethod
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode the RGB frames with these numbers, in this order.
@@ -95,13 +102,13 @@ class Dataset(ABC):
         sampling: which frames of a recording make a clip, instead of `default_sampling`.
 
     Attributes:
-        name: as in `--dataset`.
+        name: as in `--dataset`. An object may have a name of its own, under which its stores are kept.
         version: of the files that were found; it becomes part of the recipe.
         classes: class id k is `classes[k - 1]`.
         image_size: (height, width) of every frame, in pixels.
     """
 
-    name: ClassVar[str]
+    name: str
     environment: ClassVar[str]
     """Environment variable that points at the directory."""
     how_to_get: ClassVar[str]
@@ -110,14 +117,17 @@ class Dataset(ABC):
     """Directory that comes with this project, if one does."""
     default_sampling: ClassVar[Sampling | None] = None
     """Which frames of a recording make a clip; `None` if the dataset itself is made of clips."""
-    depth_unit: ClassVar[str] = "m"
+    depth_unit: str = "m"
     """Of depths and positions, as the CF conventions write it: `m`, or `1` where each scene has a scale of its own."""
 
     version: str
     classes: Sequence[ClassInfo]
     image_size: tuple[int, int]
     damaged: Mapping[str, str] = MappingProxyType({})
-    """Clip id -> what is wrong, of recordings that cannot be read at all; they are not among `clips()`."""
+    """Clip id, or name of what would hold clips, -> what is wrong, of recordings that cannot be read at all.
+
+    They are not among `clips()`, and are all known once that was called.
+    """
 
     def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
         if sampling is not None and self.default_sampling is None:
@@ -125,7 +135,7 @@ class Dataset(ABC):
                 f"dataset {self.name}: its clips are as they are; leave out --clip-frames, --clip-window and --bank."
             )
         self.sampling = sampling or self.default_sampling
-        self.root = self._find(root)
+        self.root = self.find(root)
 
     @property
     @abstractmethod
@@ -140,24 +150,35 @@ class Dataset(ABC):
         """Further JSON values that change frames or labels (units, class maps). They enter the recipe."""
         return {} if self.sampling is None else {"sampling": self.sampling.model_dump(mode="json")}
 
-    def _find(self, root: Path | None) -> Path:
+    @classmethod
+    def name_in(cls, root: Path | None) -> str:
+        """Name under which the stores of what lies in a directory are kept; it need not be there.
+
+        Raises:
+            DataError: the file that says it is damaged.
+        """
+        return cls.name
+
+    @classmethod
+    def find(cls, root: Path | None) -> Path:
         """The directory to read. Raises `DatasetNotFoundError` with what to do if there is none."""
-        variable = os.environ.get(self.environment)
+        variable = os.environ.get(cls.environment)
         if root is not None:
             found, where = root.expanduser(), "given by --root"
         elif variable:
-            found, where = Path(variable).expanduser(), f"given by {self.environment}"
-        elif self.shipped is not None:
-            found, where = self.shipped, "shipped with this project"
+            found, where = Path(variable).expanduser(), f"given by {cls.environment}"
+        elif cls.shipped is not None:
+            found, where = cls.shipped, "shipped with this project"
         else:
-            raise self.not_found(f"{self.environment} is not set and --root was not given")
+            raise cls.not_found(f"{cls.environment} is not set and --root was not given")
         if not found.is_dir():
-            raise self.not_found(f"{found} ({where}) is not a directory")
+            raise cls.not_found(f"{found} ({where}) is not a directory")
         return found
 
-    def not_found(self, why: str) -> DatasetNotFoundError:
+    @classmethod
+    def not_found(cls, why: str) -> DatasetNotFoundError:
         """The error that says why the dataset was not found, what to get, and how to point at it."""
         return DatasetNotFoundError(
-            f"dataset {self.name}: {why}.\n{self.how_to_get}\n"
-            f"Then point at it: --root DIRECTORY, or export {self.environment}=DIRECTORY"
+            f"dataset {cls.name}: {why}.\n{cls.how_to_get}\n"
+            f"Then point at it: --root DIRECTORY, or export {cls.environment}=DIRECTORY"
         )

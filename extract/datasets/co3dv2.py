@@ -43,6 +43,8 @@ SIZE = (512, 512)
 """(height, width) that every picture is stretched to: most sequences are upright, some lie, and a square is between."""
 VAL_IN = 10
 """One of so many training sequences is of the split val."""
+_DIGEST = "clip of CO3D v2, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 _FRAMES = TypeAdapter(list[Frame])
 
 
@@ -57,7 +59,7 @@ class Co3dV2(Dataset):
 
     Raises:
         DatasetNotFoundError: no category is there.
-        DataError: a folder is no category of CO3D v2, or lacks its annotations.
+        DataError: a folder is no category of CO3D v2.
     """
 
     name = "co3dv2"
@@ -96,17 +98,28 @@ Some categories, and some archives of a category, do. They unpack to, below one 
         }
 
     def clips(self) -> Sequence[Co3dClip]:
-        """One clip per sequence, by category and name. The first call reads the annotations of every category."""
+        """One clip per sequence, by category and name.
+
+        The first call reads the annotations of every category, and sets `damaged`: a category whose annotations are
+        damaged is there as a whole.
+        """
         return self._clips
 
     @cached_property
     def _clips(self) -> Sequence[Co3dClip]:
         assert self.sampling is not None
-        return [
-            Co3dClip(self.root, folder.name, chosen, self.sampling)
-            for folder in self._folders
-            for chosen in read_category(folder, self.sampling)
-        ]
+        clips: list[Co3dClip] = []
+        damaged: dict[str, str] = {}
+        for folder in self._folders:
+            try:
+                chosen, wrong = read_category(folder, self.sampling)
+            except DataError as error:
+                damaged[folder.name] = str(error)
+                continue
+            damaged |= {f"{folder.name}-{name}": why for name, why in wrong.items()}
+            clips += [Co3dClip(self.root, folder.name, each, self.sampling) for each in chosen]
+        self.damaged = damaged
+        return clips
 
     def _find_categories(self) -> list[Path]:
         """Folders of categories, by name."""
@@ -138,10 +151,9 @@ class Co3dClip(Clip):
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode and stretch these frames."""
         annotations = self._annotations()
+        self.check_frames(indices)
         images = np.empty((len(indices), *SIZE, 3), np.uint8)
         for row, index in enumerate(indices):
-            if not 0 <= index < self.n_frames:
-                raise DataError(f"clip {self.id}: there is no frame {index}. Remedy: ask for 0 to {self.n_frames - 1}.")
             images[row] = self._colours(annotations[index])
         return images
 
@@ -169,7 +181,7 @@ class Co3dClip(Clip):
         files = sorted({self._path(name) for name in names})
         place = "\0".join(map(str, [self.root.resolve(), *files]))
         try:
-            content = remembered(f"co3dv2 {place}", files, lambda: digest_files(self.root, files))
+            content = remembered(_DIGEST, place, files, lambda: digest_files(self.root, files))
         except OSError as error:
             raise self._error(f"{error.filename}: {error.strerror}") from error
         return digest_text(f"{self.chosen.text.decode()}\0{content}")

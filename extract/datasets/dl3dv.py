@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extract.datasets._names import some
 from extract.datasets.base import Dataset
 from extract.datasets.dl3dv_files.clip import Dl3dvClip, Shared
 from extract.datasets.dl3dv_files.errors import LABEL_FAULTS
-from extract.datasets.dl3dv_files.scenes import LABELS, PICTURE_FOLDERS, RELEASES, Scene, find_scenes
+from extract.datasets.dl3dv_files.scenes import LABELS, PICTURE_FOLDERS, RELEASES, Scene, Unreadable, find_scenes
 from extract.datasets.dl3dv_files.sft import Header, read_header
 from extract.datasets.dl3dv_files.splits import BY_HASH, OUTLIERS, as_the_paper, read_excluded, three_way
 from extract.datasets.poses.camera import same_shape
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 SHORTEST = 20
 """Scenes of fewer frames are left out."""
-_NAMED = 5
 
 
 class Dl3dv(Dataset):
@@ -67,8 +67,9 @@ Depth is not in the release. Labels that VGGT made go to DIRECTORY/{LABELS}/<sub
         self._excluded = read_excluded(self.root)
         self.scenes = [scene for scene in found if scene.id not in self._excluded | OUTLIERS]
         """All that are not excluded, with labels or without."""
-        self.unreadable = {name: why for name, why in wrong.items() if name not in self._excluded | OUTLIERS}
-        """Scene -> what is wrong with its first picture."""
+        self._broken = [each for each in wrong if each.id not in self._excluded | OUTLIERS]
+        self.unreadable = {each.id: each.why for each in self._broken}
+        """Scene -> what is wrong with its first picture, or its name."""
         self.damaged = self._wrong = dict(self.unreadable)
         kept, splits = self._kept(), self._split()
         self._warn([s.id for s in kept if s.id not in splits], "are in no list of splits; they are left out")
@@ -138,7 +139,7 @@ Depth is not in the release. Labels that VGGT made go to DIRECTORY/{LABELS}/<sub
         kept = [scene for scene in scenes if scene.id in self._labels]
         self._left([scene for scene in scenes if not scene.labels], [], "have no labels, which others have")
         if mixed := sorted({str(dict(self._labels[scene.id].made_by)) for scene in kept})[1:]:
-            log.warning("dataset %s: labels were made in %d ways: %s", self.name, len(mixed) + 1, mixed[:_NAMED])
+            log.warning("dataset %s: labels were made in %d ways: %s", self.name, len(mixed) + 1, some(mixed))
         return kept
 
     def _released(self, scenes: Sequence[Scene]) -> list[Scene]:
@@ -174,8 +175,7 @@ Depth is not in the release. Labels that VGGT made go to DIRECTORY/{LABELS}/<sub
 
     def _warn(self, scenes: Sequence[str], what: str) -> None:
         if scenes:
-            more = f" and {len(scenes) - _NAMED} more" if len(scenes) > _NAMED else ""
-            log.warning("dataset %s: scenes %s%s %s", self.name, ", ".join(scenes[:_NAMED]), more, what)
+            log.warning("dataset %s: scenes %s %s", self.name, some(scenes), what)
 
 
 class Dl3dvPaper(Dl3dv):
@@ -184,6 +184,8 @@ class Dl3dvPaper(Dl3dv):
     name = "dl3dv-paper"
 
     def _split(self) -> dict[str, str]:
-        labelled = [scene for scene in self.scenes if scene.labels]
-        splits, self._rule = as_the_paper(self.root, labelled or self.scenes)
+        # What is damaged is drawn too, so that no other scene changes its split for it.
+        there: list[Scene | Unreadable] = [*self.scenes, *self._broken]
+        labelled = [scene for scene in there if scene.labels]
+        splits, self._rule = as_the_paper(self.root, [(scene.subset, scene.id) for scene in labelled or there])
         return splits

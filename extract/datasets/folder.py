@@ -6,7 +6,7 @@ DIR/<scene>/depth/           16-bit PNG (millimetres, or depth_scale) or .npy in
 DIR/<scene>/instance/        PNG of instance ids, and instances.json {"1": "chair"}, in the scene's folder or in DIR
 DIR/<scene>/transforms.json  poses: of nerfstudio; or rgb.txt, depth.txt, groundtruth.txt of TUM; or sparse/0 of COLMAP
 DIR/<scene>/scene.json       depth_scale, pose_scale, intrinsics
-DIR/dataset.json             the same for all scenes, and version, image_size, classes, splits
+DIR/dataset.json             the same for all scenes, and name, version, image_size, classes, splits
 
 DIR may be such a scene itself. Folders train, val, test may lie between DIR and the scenes.
 """
@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from extract.datasets._names import some
 from extract.datasets.base import ClassInfo, Clip, Dataset, Targets
 from extract.datasets.recordings.fit import fit_picture
 from extract.datasets.recordings.labels import KINDS, Labels
 from extract.datasets.recordings.layout import LOOKED_FOR, Recording, find_recordings
 from extract.datasets.recordings.settings import DATASET, INSTANCES, DatasetSettings, read_instances, read_settings
 from extract.datasets.sampling import Sampling
-from extract.errors import DataError
+from extract.errors import DataError, DatasetNotFoundError
 from extract.remembered import remembered
 from store.digest import digest_file, digest_files
 
@@ -36,12 +37,16 @@ log = logging.getLogger(__name__)
 
 LONGEST = 1920
 """Without image_size, pictures whose longer side is above this are scaled down to it: 81 frames of 12 MP are 3 GB."""
+_DIGEST = "file of a recording, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 SMALL = 1 << 24
 """Files of up to so many bytes are read for every digest; that is quicker than it is to remember them."""
 
 
 class FolderDataset(Dataset):
     """Recordings in one directory. All clips have the same targets: those that every scene has.
+
+    It is called `folder-<name>` if dataset.json says a name.
 
     Raises:
         DatasetNotFoundError: there is no recording.
@@ -53,13 +58,14 @@ class FolderDataset(Dataset):
     how_to_get = f"""\
 Put recordings below one DIRECTORY, a folder each: DIRECTORY/<scene>/ with {LOOKED_FOR}.
 Optional, beside the frames: depth/, instance/ with instances.json, and poses (transforms.json of nerfstudio; rgb.txt,
-depth.txt and groundtruth.txt of TUM; sparse/0 of COLMAP). DIRECTORY/{DATASET} may say depth_scale, image_size, classes
-and splits. All of it: docs/datasets.md."""
+depth.txt and groundtruth.txt of TUM; sparse/0 of COLMAP). DIRECTORY/{DATASET} may say name, depth_scale, image_size,
+classes and splits. All of it: docs/datasets.md."""
     default_sampling = Sampling(window="whole")
 
     def __init__(self, root: Path | None = None, sampling: Sampling | None = None) -> None:
         super().__init__(root, sampling)
         self.settings = read_settings(self.root / DATASET, DatasetSettings)
+        self.name = _name(self.settings)
         self.version = self.settings.version
         recordings, unusable = find_recordings(self.root, self.settings)
         reasons = "".join(f"\n  {name}: {why}" for name, why in unusable.items())
@@ -73,10 +79,21 @@ and splits. All of it: docs/datasets.md."""
         self.present = _common(labels)
         self.metric = all(each.metric for each in labels)
         self.formats = sorted({each.track.format for each in labels if each.track is not None})
+        if "poses" in self.present and not (self.metric or "depth" in self.present):
+            self.depth_unit = "1"
         _warn_of_scale(self)
         self.classes = self._class_list(labels)
         self.image_size = self.settings.image_size or _first_size([each.recording for each in labels])
         self._clips = [FolderClip(self, each) for each in labels]
+
+    @classmethod
+    def name_in(cls, root: Path | None) -> str:
+        """`folder-kitchen`, if dataset.json says that name."""
+        try:
+            found = cls.find(root)
+        except DatasetNotFoundError:
+            return cls.name
+        return _name(read_settings(found / DATASET, DatasetSettings))
 
     @property
     def max_instances(self) -> int:
@@ -96,7 +113,7 @@ and splits. All of it: docs/datasets.md."""
             "poses": self.formats if poses else [],
             "pose_unit": ("metres" if self.metric else "arbitrary, one per scene") if poses else None,
             "fit": "scaled to cover, centre cropped",
-            "settings": self.settings.model_dump(mode="json", exclude={"splits", "version"}),
+            "settings": self.settings.model_dump(mode="json", exclude={"splits", "version", "name"}),
         }
 
     def _class_list(self, labels: Sequence[Labels]) -> list[ClassInfo]:
@@ -146,10 +163,7 @@ class FolderClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames, and bring them to the size of the data set."""
-        if strangers := [index for index in indices if not 0 <= index < self.n_frames]:
-            raise DataError(
-                f"scene {self.id}: there is no frame {strangers[0]}. Remedy: ask for 0 to {self.n_frames - 1}."
-            )
+        self.check_frames(indices)
         numbers = np.array([self.chosen[index] for index in indices], np.int64)
         images = np.empty((len(indices), *self.dataset.image_size, 3), np.uint8)
         for number, image in self._decode(numbers.tolist()):
@@ -213,13 +227,17 @@ class FolderClip(Clip):
         return classes
 
 
+def _name(settings: DatasetSettings) -> str:
+    return FolderDataset.name if settings.name is None else f"{FolderDataset.name}-{settings.name}"
+
+
 def _digest(path: Path) -> str:
     """xxh3_128 of a file; that of a large one is remembered until the file changes."""
     if not path.is_file():
         return "missing"
     if path.stat().st_size <= SMALL:
         return digest_file(path)
-    return remembered(str(path.resolve()), [path], partial(digest_file, path))
+    return remembered(_DIGEST, str(path.resolve()), [path], partial(digest_file, path))
 
 
 def _common(labels: Sequence[Labels]) -> frozenset[str]:
@@ -229,7 +247,7 @@ def _common(labels: Sequence[Labels]) -> frozenset[str]:
     for kind in KINDS:
         lacking = [each.recording.name for each in labels if kind not in each.present]
         if kind not in common and len(lacking) < len(labels):
-            lines.append(f"\n  {kind}: not in {len(lacking)} of {len(labels)} scenes: {_some(lacking)}")
+            lines.append(f"\n  {kind}: not in {len(lacking)} of {len(labels)} scenes: {some(lacking, 10)}")
     if lines:
         log.warning("data set folder: targets that not all scenes have are left out for all:%s", "".join(lines))
     if bent := [each.recording.name for each in labels if each.distorted]:
@@ -238,7 +256,7 @@ def _common(labels: Sequence[Labels]) -> frozenset[str]:
             "%d scenes have it: %s. Undistort the pictures first (colmap image_undistorter, ns-process-data).",
             len(bent),
             len(labels),
-            _some(bent),
+            some(bent, 10),
         )
     return common
 
@@ -250,10 +268,6 @@ def _warn_of_scale(dataset: FolderDataset) -> None:
             'views will not meet. Say {"pose_scale": metres per unit} in scene.json or dataset.json: 1 for metres.',
             ", ".join(dataset.formats),
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
 
 
 def _first_size(recordings: Sequence[Recording]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extract.datasets._names import some
 from extract.datasets.base import Dataset
 from extract.datasets.hypersim_files.arrays import check_h5py
 from extract.datasets.hypersim_files.camera import SIZE
@@ -31,7 +32,6 @@ SCENES = ("", "scenes", "evermotion_dataset/scenes")
 """Folders below the root in which scenes are looked for; the first that has images counts."""
 SHORTEST = 20
 """Camera paths of fewer images are left out."""
-_NAMED = 5
 
 
 class Hypersim(Dataset):
@@ -88,7 +88,7 @@ below one DIRECTORY (scenes also in scenes/ or evermotion_dataset/scenes/):
             **super().facts(),
             "target_size": list(TARGET_SIZE),
             "frames": "tonemap.jpg",
-            "labels": "NYU40; an instance per class for what has none",
+            "labels": "NYU40; an instance per class for what has none; the class of most pixels",
         }
 
     def clips(self) -> Sequence[HypersimClip]:
@@ -131,5 +131,4 @@ def _keep(parts: Sequence[Parts], good: Callable[[Parts], bool], otherwise: str)
 
 def _warn(names: Sequence[str], what: str) -> None:
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        log.warning("hypersim: %s%s %s; they are left out", ", ".join(names[:_NAMED]), more, what)
+        log.warning("hypersim: %s %s; they are left out", some(names), what)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from extract.datasets._names import some
 from extract.datasets.base import Dataset
 from extract.datasets.sampling import Sampling
 from extract.datasets.scannet_files.clip import ScanNetClip, Shared
@@ -31,18 +32,18 @@ log = logging.getLogger(__name__)
 SHORTEST = 20
 """Recordings of fewer frames are left out, as arXiv 2605.28132 does."""
 _TABLE_PLACES = ("", "tasks", "scans")
-_NAMED = 5
 
 
 class ScanNet(Dataset):
     """Dai et al., "ScanNet: Richly-annotated 3D Reconstructions of Indoor Scenes", arXiv:1702.04405.
 
     Making one reads the split lists, the label table, and the header of every recording. A scan that was not
-    downloaded, lacks a part that others have, or is too short, is left out with a warning.
+    downloaded, lacks a part that others have, or is too short, is left out with a warning. Damaged recordings are in
+    `damaged`.
 
     Raises:
         DatasetNotFoundError: there are no split lists, no label table, or no scans that the lists name.
-        DataError: recordings are damaged; names all of them.
+        DataError: a split list or the label table is damaged.
     """
 
     name = "scannet"
@@ -72,13 +73,13 @@ Without archives of instances no scan has labels; depth and camera poses are rea
             raise self.not_found(f"{' and '.join(LISTS)} are missing; looked in {places}")
         splits = read_splits(lists)
         scans = self._complete(self._open(splits))
-        if not scans:
+        if not scans and not self.damaged:
             raise self.not_found(f"{self.root / 'scans'} holds no scan that {LISTS[0]} or {LISTS[1]} names")
         _warn(
             [s.id for s in scans if isinstance(s.recording, Sens) and s.recording.header.color_size != self.image_size],
             "have colour of another size than 1296x968; their frames are stretched to it",
         )
-        self._class_of = read_table(self._table, self.vocabulary) if scans[0].has_labels else None
+        self._class_of = read_table(self._table, self.vocabulary) if scans and scans[0].has_labels else None
         shared = Shared(self.sampling or Sampling(), self.image_size, self._class_of)
         self._clips = [ScanNetClip(scan, splits[scan.id], shared) for scan in scans]
 
@@ -108,17 +109,16 @@ Without archives of instances no scan has labels; depth and camera poses are rea
         raise self.not_found(f"{TABLE} is missing; looked in {self.root} and its folders tasks and scans")
 
     def _open(self, listed: Iterable[str]) -> list[Scan]:
-        """The scans that were downloaded. Raises `DataError` if any recording is damaged, and names them all."""
-        found, missing, damaged = [], [], []
+        """The scans that were downloaded. Sets which are damaged."""
+        found, missing, damaged = [], [], {}
         for name in listed:
             try:
                 scan = Scan.find(self.root / "scans" / name)
             except DataError as error:
-                damaged.append(str(error))
+                damaged[name] = str(error)
                 continue
             (missing.append(name) if scan is None else found.append(scan))
-        if damaged:
-            raise DataError(f"dataset {self.name}: {len(damaged)} scans are damaged:\n" + "\n".join(damaged))
+        self.damaged = damaged
         _warn(missing, "are in the official lists, and have no recording; they are left out")
         return found
 
@@ -134,7 +134,7 @@ Without archives of instances no scan has labels; depth and camera poses are rea
         kept = [scan for scan in scans if whole[scan.id]]
         short = [scan.id for scan in kept if len(scan.recording.numbers) < SHORTEST]
         _warn(short, f"have fewer than {SHORTEST} frames; they are left out")
-        if not labelled:
+        if scans and not labelled:
             log.warning("dataset %s: no scan has labels; there will be no instances and no classes", self.name)
         return [scan for scan in kept if scan.id not in short]
 
@@ -148,5 +148,4 @@ class ScanNet200(ScanNet):
 
 def _warn(scans: Sequence[str], what: str) -> None:
     if scans:
-        more = f" and {len(scans) - _NAMED} more" if len(scans) > _NAMED else ""
-        log.warning("scans %s%s %s", ", ".join(scans[:_NAMED]), more, what)
+        log.warning("scans %s %s", some(scans), what)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from extract.datasets._names import some
 from extract.datasets._pictures import resized
 from extract.datasets.base import Clip, Dataset, Targets
 from extract.datasets.poses.camera import same_shape
@@ -27,7 +28,6 @@ from extract.datasets.scannetpp_files.cameras import Entry, cam_to_world, intrin
 from extract.datasets.scannetpp_files.depth import SIZE, read_depth
 from extract.datasets.scannetpp_files.errors import FAULTS
 from extract.datasets.scannetpp_files.splits import LISTS, RULE, read_splits
-from extract.errors import DataError
 from extract.remembered import remembered
 from store.digest import digest_files
 
@@ -38,7 +38,8 @@ IMAGE_SIZE = (720, 960)
 """(height, width): half of the video's, since 81 frames of 1920x1440 are 0.7 GB."""
 SHORTEST = 20
 """Recordings of fewer frames are refused; those of the release have thousands."""
-_NAMED = 5
+_DIGEST = "clip of ScanNet++, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 class ScanNetPP(Dataset):
@@ -109,8 +110,7 @@ Nothing has to be extracted. Pictures of the DSLR, meshes and annotations are no
                 assert self.sampling is not None
                 clips.append(ScanNetPPClip(folder, scene, split, self.sampling))
         for why, names in lacking.items():
-            some = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
-            log.warning("scenes %s %s; %d in all; they are left out", some, why, len(names))
+            log.warning("scenes %s %s; %d in all; they are left out", some(names), why, len(names))
         return clips
 
 
@@ -136,10 +136,7 @@ class ScanNetPPClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames at half the size of the video."""
-        if strangers := [index for index in indices if not 0 <= index < self.n_frames]:
-            raise DataError(
-                f"clip {self.id}: there is no frame {strangers[0]}. Remedy: ask for 0 to {self.n_frames - 1}."
-            )
+        self.check_frames(indices)
         numbers = np.array([self._chosen[0][index] for index in indices], np.int64)
         images = np.empty((len(indices), *IMAGE_SIZE, 3), np.uint8)
         for number, image in self._decode(numbers.tolist()):
@@ -169,7 +166,7 @@ class ScanNetPPClip(Clip):
         """Over the three files, read once per machine: it is remembered until one of them changes."""
         files = [self.folder / part for part in PARTS]
         try:
-            return remembered(f"scannetpp {self.folder.resolve()}", files, lambda: digest_files(self.folder, files))
+            return remembered(_DIGEST, str(self.folder.resolve()), files, lambda: digest_files(self.folder, files))
         except OSError as error:
             raise FAULTS.unreadable(error.filename or self.folder, error) from error
 

@@ -43,6 +43,8 @@ DEPTH_FOCAL, COLOR_FOCAL = 585.0, 525.0
 SHORTEST = 20
 """Sequences of fewer frames are left out."""
 _LARGEST_LIST = 1 << 16
+_DIGEST = "clip of 7-Scenes, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 def pinhole(focal: float) -> np.ndarray:
@@ -134,9 +136,7 @@ class SevenScenesClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames."""
-        for index in indices:
-            if not 0 <= index < self.n_frames:
-                raise DataError(f"clip {self.id}: there is no frame {index}. Remedy: ask for 0 to {self.n_frames - 1}.")
+        self.check_frames(indices)
         return self.recording.colors([self.chosen[index] for index in indices])
 
     def targets(self) -> Targets:
@@ -166,7 +166,7 @@ class SevenScenesClip(Clip):
         bank = [self.chosen[index] for index in self.bank]
         place = canonical_json([str(self.recording.where.resolve()), self.chosen, bank])
         try:
-            return remembered(f"clip of 7-Scenes {place}", self.recording.files(self.chosen, bank), self._read_digest)
+            return remembered(_DIGEST, place, self.recording.files(self.chosen, bank), self._read_digest)
         except OSError as error:
             raise FAULTS.unreadable(error.filename or self.recording.where, error) from error
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from extract.errors import ExtractError, UnknownNameError
+from extract.errors import DataError, ExtractError, UnknownNameError
 from store.suggest import did_you_mean
 
 LABELLERS = {"vggt": "extract.labelling.vggt:Vggt"}
@@ -38,7 +38,7 @@ class Made:
     extrinsic: Float32[np.ndarray, "frame 3 4"]
 
     def check(self) -> None:
-        """Raise `ExtractError` unless types and shapes agree, and every camera is finite."""
+        """Raise `ExtractError` unless types and shapes agree, `DataError` if the network lost track of a camera."""
         rows = self.images.shape[:3]
         expected = {
             "images": (np.uint8, (*rows, 3)),
@@ -55,7 +55,7 @@ class Made:
                     f"expected {np.dtype(dtype)} {shape}. Remedy: mend its adapter."
                 )
         if not (np.isfinite(self.intrinsic).all() and np.isfinite(self.extrinsic).all()):
-            raise ExtractError("the labeller made cameras that are not finite. Remedy: label fewer frames: --frames 80")
+            raise DataError("the labeller made cameras that are not finite. Remedy: label fewer frames: --frames 80")
 
 
 @runtime_checkable

@@ -34,7 +34,7 @@ def label_scenes(
 ) -> Labelled:
     """Label up to `frames` consecutive frames of every scene, or of the first `limit`.
 
-    A scene that cannot be read is listed, and the rest goes on.
+    A scene that cannot be read, or of which the network finds no cameras, is listed, and the rest goes on.
 
     Args:
         dataset: its scenes, whether they have labels or not.

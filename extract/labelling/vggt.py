@@ -36,7 +36,13 @@ class Vggt:
         self.checkpoint = checkpoint or CHECKPOINT
         self.device = device
         self._decode = pose_encoding_to_extri_intri
-        self._model = VGGT.from_pretrained(self.checkpoint).to(device).eval()
+        try:
+            self._model = VGGT.from_pretrained(self.checkpoint).to(device).eval()
+        except (OSError, RuntimeError, ValueError) as error:  # not found, of another network, too large for the device
+            raise ExtractError(
+                f"--checkpoint {self.checkpoint}: cannot be loaded as VGGT on {device} "
+                f"({(str(error).splitlines() or [repr(error)])[0]}). Give a folder or a name of the Hub that has it."
+            ) from error
 
     def label(self, frames: UInt8[np.ndarray, "frame y x 3"]) -> Made:
         """The aggregator runs in bfloat16 on GPUs that have it, else in float16, the heads in float32, as VGGT does."""

@@ -7,8 +7,8 @@ metadata.csv, which its script `download_data.py` puts beside the data: columns 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extract.errors import DataError
@@ -36,6 +36,10 @@ class Visits:
 
     of: Mapping[str, str]
     reserved: frozenset[str]
+
+    def reserving(self, videos: Iterable[str]) -> Visits:
+        """The same, where the visits of these videos of Validation are reserved too: a table may lack the folds."""
+        return replace(self, reserved=self.reserved | {self.of[video] for video in videos if video in self.of})
 
 
 def find_visits(folders: Sequence[Path], release: str) -> Visits | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extract.datasets._names import some
 from extract.datasets.co3d.lists import REMEDY, elements
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError
@@ -28,7 +29,7 @@ SETS = ("train", "dev", "test")
 HIDDEN = "test"
 """The set whose pictures and depths the release blanks in part: the targets of the CO3D challenge."""
 _ABSENT, _SHORT = "without a folder", f"of fewer than {MIN_FRAMES} frames"
-_NAME = re.compile(r"^\w[\w.-]*$")
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Chosen:
         return zlib.decompress(self.packed)
 
 
-def read_category(folder: Path, sampling: Sampling) -> list[Chosen]:
-    """Sequences of a category that are there and good enough, by name. Reads its annotations once, from end to end.
+def read_category(folder: Path, sampling: Sampling) -> tuple[list[Chosen], dict[str, str]]:
+    """Sequences of a category that are there and good enough, by name, and what is wrong with others of these.
+
+    Reads its annotations once, from end to end.
 
     Raises:
         DataError: the annotations are missing, damaged, contradictory, or of version 1.
@@ -66,23 +69,25 @@ def read_category(folder: Path, sampling: Sampling) -> list[Chosen]:
     good = {name for name in present & scores.keys() if scores[name] > MIN_QUALITY}
     sets: dict[str, str] = {}
     texts: dict[str, dict[int, str]] = {name: {} for name in good}
-    for name, number, official, text in _frames(folder, scores):
+    damaged: dict[str, str] = {}
+    for name, number, official, text in _frames(folder, scores, damaged):
         # Of a sequence in two sets the more reserved one holds.
         sets[name] = max(sets.get(name, SETS[0]), official, key=SETS.index)
         if name not in good:
             continue
         if number in texts[name]:
-            raise DataError(f"{folder / FRAMES}: sequence {name} has two frames of number {number}. {REMEDY}")
+            damaged[name] = f"{folder / FRAMES}: sequence {name} has two frames of number {number}. {REMEDY}"
         texts[name][number] = text
     chosen: list[Chosen] = []
     left_out: dict[str, list[str]] = {}
-    for name in sorted(scores):
+    damaged = {name: why for name, why in damaged.items() if name in good and sets.get(name) != HIDDEN}
+    for name in sorted(scores.keys() - damaged.keys()):
         if why := _fault(name, sets, scores, present, texts):
             left_out.setdefault(why, []).append(name)
         else:
             chosen.append(_choose(name, sets[name], texts.pop(name), sampling))
     _report(folder.name, chosen, left_out)
-    return chosen
+    return chosen, damaged
 
 
 def check_version(folder: Path) -> None:
@@ -102,7 +107,7 @@ def _scores(folder: Path) -> Iterator[tuple[str, float]]:
     path, seen = folder / SEQUENCES, set()
     for element, _ in elements(path):
         name, category, score = (element.get(key) for key in ("sequence_name", "category", "viewpoint_quality_score"))
-        if not isinstance(name, str) or not _NAME.match(name) or not isinstance(score, float | int | None):
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(score, float | int | None):
             raise DataError(f"{path}: sequence {name!r} has the viewpoint_quality_score {score!r}. {REMEDY}")
         if category != folder.name or name in seen:
             fault = "is listed twice" if name in seen else f"is of category {category!r}"
@@ -111,18 +116,23 @@ def _scores(folder: Path) -> Iterator[tuple[str, float]]:
         yield name, float("nan") if score is None else score
 
 
-def _frames(folder: Path, known: Mapping[str, float]) -> Iterator[tuple[str, int, str, str]]:
-    """Sequence, number, set and text of every frame."""
+def _frames(folder: Path, known: Mapping[str, float], damaged: dict[str, str]) -> Iterator[tuple[str, int, str, str]]:
+    """Sequence, number, set and text of every frame. Sequences with frames of no number or set go to `damaged`."""
     path = folder / FRAMES
     for row, (element, text) in enumerate(elements(path)):
         name, number = element.get("sequence_name"), element.get("frame_number")
         official = _set_of(element)
-        if not isinstance(name, str) or name not in known or type(number) is not int or official not in SETS:
-            raise DataError(
-                f"{path}: element {row} has sequence_name {name!r}, frame_number {number!r} and the set {official!r} "
-                f"(in meta.frame_type); expected a sequence of {SEQUENCES}, a number, and {', '.join(SETS)}. {REMEDY}"
-            )
-        yield name, number, official, text
+        of_known = isinstance(name, str) and name in known
+        if of_known and type(number) is int and official in SETS:
+            yield str(name), number, official, text
+            continue
+        fault = (
+            f"{path}: element {row} has sequence_name {name!r}, frame_number {number!r} and the set {official!r} "
+            f"(in meta.frame_type); expected a sequence of {SEQUENCES}, a number, and {', '.join(SETS)}. {REMEDY}"
+        )
+        if not of_known:
+            raise DataError(fault)
+        damaged.setdefault(str(name), fault)
 
 
 def _set_of(element: Mapping[str, Any]) -> str | None:
@@ -161,7 +171,6 @@ def _report(category: str, chosen: Sequence[Chosen], left_out: Mapping[str, Sequ
     log.info("co3dv2: %s: %d sequences are read (%s); left out: %s", category, len(chosen), found, reasons)
     for why in (_ABSENT, _SHORT):
         if names := left_out.get(why):
-            listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-            log.warning("co3dv2: %s: left out %d sequences %s: %s", category, len(names), why, listed)
+            log.warning("co3dv2: %s: left out %d sequences %s: %s", category, len(names), why, some(names))
     if not chosen:
         log.warning("co3dv2: %s: no sequence can be read, so that it has no clip", category)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from extract.datasets._pictures import check_unforgiving, has_end
 from extract.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ MAX_FILE = 256 << 20
 """A picture with more bytes is refused unread."""
 FOREGROUND = 128
 """Least value of a mask's pixel that is the object: a probability of more than 0.5, times 255."""
-_PNG_END = b"IEND\xaeB`\x82"
-_TAIL = 4096
 
 
 def colours(path: Path, size: tuple[int, int], target: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"]:
@@ -64,20 +63,20 @@ def open_picture(path: Path, size: tuple[int, int], modes: Collection[str]) -> I
         DataError: it is missing, truncated, larger than `MAX_FILE` bytes, of another size or mode. Size and mode are
             looked at before any pixel is decoded.
     """
-    from PIL import Image, ImageFile
+    from PIL import Image
 
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise DataError(
-            f"{path}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that missing pixels would be filled silently"
-        )
+    check_unforgiving(path)
     try:
-        with Image.open(BytesIO(_read_whole(path)), formats=("JPEG", "PNG")) as image:
+        content = _content(path)
+        with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as image:
             if image.size != size[::-1] or image.mode not in modes:
                 raise DataError(
                     f"{path}: {image.width}x{image.height} pixels of mode {image.mode}; its annotation says "
                     f"{size[1]}x{size[0]}, and the release stores such pictures as {' or '.join(modes)}"
                 )
             image.load()
+            if not has_end(content, image.format):
+                raise ValueError("truncated: its end is missing")
             return image
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing") from error
@@ -85,15 +84,7 @@ def open_picture(path: Path, size: tuple[int, int], modes: Collection[str]) -> I
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _read_whole(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     if (length := path.stat().st_size) > MAX_FILE:
         raise ValueError(f"{length} bytes, more than {MAX_FILE}")
-    content = path.read_bytes()
-    # Pillow forgives a missing end. No marker but an end follows the last scan of a JPEG.
-    if content.startswith(b"\x89PNG"):
-        whole = _PNG_END in content[-_TAIL:]
-    else:
-        whole = content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
-    if not whole:
-        raise ValueError("truncated: its end is missing")
-    return content
+    return path.read_bytes()

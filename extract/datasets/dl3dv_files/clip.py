@@ -18,7 +18,6 @@ from extract.datasets.dl3dv_files.vggt_input import vggt_pictures
 from extract.datasets.poses.camera import Camera, PosedImage
 from extract.datasets.poses.rigid import unknown
 from extract.datasets.sampling import Sampling
-from extract.errors import DataError
 from extract.remembered import remembered
 from store.digest import digest_files, digest_text
 from store.recipe import canonical_json
@@ -26,6 +25,8 @@ from store.recipe import canonical_json
 ALIKE = 24.0
 """Mean difference, of 255, between a frame and the picture that its labels are of. Other filters and JPEG make a few,
 another scene makes 40 and more."""
+_DIGEST = "clip of DL3DV, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,7 @@ class Dl3dvClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames; those of scenes with another size are stretched to that of the data set."""
-        if strangers := [index for index in indices if not 0 <= index < self.n_frames]:
-            raise DataError(
-                f"clip {self.id}: there is no frame {strangers[0]}. Remedy: ask for 0 to {self.n_frames - 1}."
-            )
+        self.check_frames(indices)
         images = np.empty((len(indices), *self.shared.image_size, 3), np.uint8)
         for row, index in enumerate(indices):
             images[row] = resized(self.recording.picture(self.chosen[index]), self.shared.image_size)
@@ -100,7 +98,7 @@ class Dl3dvClip(Clip):
             return digest_text("\n".join(parts))
 
         try:
-            return remembered(f"clip of DL3DV {canonical_json(read)}", [*pictures, *poses, *beside], make)
+            return remembered(_DIGEST, canonical_json(read), [*pictures, *poses, *beside], make)
         except OSError as error:
             raise unreadable(Path(error.filename or self.recording.folder), error) from error
 

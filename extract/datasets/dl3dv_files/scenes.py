@@ -17,11 +17,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 
-from extract.datasets.dl3dv_files.errors import damaged, unreadable
+from extract.datasets._sources import content
+from extract.datasets.dl3dv_files.errors import FAULTS, damaged
 from extract.datasets.poses.camera import PosedImage
 from extract.datasets.poses.colmap import find_model, parse_model
 from extract.datasets.poses.nerfstudio import parse_transforms
-from extract.datasets.recordings.layout import TRANSFORMS
+from extract.datasets.recordings.layout import NO_CLIP, TRANSFORMS, can_be_a_clip
 from extract.datasets.recordings.pictures import PICTURES, read_colours
 from extract.datasets.recordings.tracks import MODELS, Track
 from extract.errors import DataError
@@ -32,6 +33,8 @@ LABELS = "DL3DV-processed"
 """Folder of the root with labels that a network made, <subset>/<scene>.sft; named as arXiv 2605.28132's code does."""
 PICTURE_FOLDERS = ("images_4", "images_8", "images_2", "images")
 """Of a scene that has several the first is read: 960x540 as the paper, then 480x270, 1920x1080, 3840x2160."""
+_LARGEST = 1 << 30
+"""Bytes of a file of poses; COLMAP keeps points beside them."""
 BASES = ("", "nerfstudio", "colmap", "gaussian_splat")
 """Folders of a scene that may hold those: DL3DV-ALL, the benchmark, the COLMAP cache, the benchmark undistorted."""
 
@@ -85,10 +88,7 @@ class Scene:
         """
         if self.track is None:
             return {}
-        try:
-            contents = [(path.read_bytes(), str(path)) for path in self.track.files]
-        except OSError as error:
-            raise unreadable(error.filename, error) from error
+        contents = [(content(path, _LARGEST, FAULTS), str(path)) for path in self.track.files]
         if self.track.format == "nerfstudio":
             images = parse_transforms(*contents[0])
         else:
@@ -104,8 +104,18 @@ class Scene:
         return posed
 
 
-def find_scenes(root: Path) -> tuple[list[Scene], dict[str, str]]:
-    """All scenes, sorted by subset and id, and id -> what is wrong of those whose first picture cannot be read.
+@dataclass(frozen=True)
+class Unreadable:
+    """A recording whose first picture cannot be read, or whose name no store takes. Attributes as of `Scene`; why."""
+
+    id: str
+    subset: str
+    labels: Path | None
+    why: str
+
+
+def find_scenes(root: Path) -> tuple[list[Scene], list[Unreadable]]:
+    """All scenes, sorted by subset and id, and those that cannot be read.
 
     Lists folders, and reads the header of one picture each.
 
@@ -113,20 +123,22 @@ def find_scenes(root: Path) -> tuple[list[Scene], dict[str, str]]:
         DataError: two scenes have one id.
     """
     found: dict[str, Scene] = {}
-    wrong: dict[str, str] = {}
+    wrong: dict[str, Unreadable] = {}
     release = next((root / name for name in RELEASES if (root / name).is_dir()), root)
     for subset, folder, (pictures, names) in _folders(release):
         if folder.name in found or folder.name in wrong:
             raise DataError(f"{folder}: a second scene of this name below {release}. Remedy: remove one.")
+        labels = _labels(root / LABELS, subset, folder.name)
         try:
+            if not can_be_a_clip(folder.name):
+                raise DataError(f"{str(folder)!r}: {NO_CLIP}")
             size = _size(pictures / names[0])
         except DataError as error:
-            wrong[folder.name] = str(error)
+            wrong[folder.name] = Unreadable(ascii(folder.name)[1:-1], subset, labels, str(error))
             continue
         track = _track(folder, pictures.parent)
-        labels = _labels(root / LABELS, subset, folder.name)
         found[folder.name] = Scene(folder.name, subset, folder, pictures, names, size, track, labels)
-    return sorted(found.values(), key=lambda scene: (scene.subset, scene.id)), wrong
+    return sorted(found.values(), key=lambda scene: (scene.subset, scene.id)), list(wrong.values())
 
 
 Frames = tuple[Path, tuple[str, ...]]

@@ -60,8 +60,8 @@ def three_way(scenes: Sequence[Scene]) -> dict[str, str]:
     return {scene.id: split_of(scene.id) for scene in scenes}
 
 
-def as_the_paper(root: Path, scenes: Sequence[Scene]) -> tuple[dict[str, str], str]:
-    """Scene -> split, and the rule: `LISTED` if the lists are there, else `DRAWN`.
+def as_the_paper(root: Path, scenes: Sequence[tuple[str, str]]) -> tuple[dict[str, str], str]:
+    """Scene -> split, and the rule: `LISTED` if the lists are there, else `DRAWN` from (subset, scene) of all.
 
     What the paper reports on is its val, which is `test` here; a tenth of its train is kept back to choose by.
     Scenes that the lists do not name are in no split.
@@ -76,9 +76,9 @@ def as_the_paper(root: Path, scenes: Sequence[Scene]) -> tuple[dict[str, str], s
     return splits | dict.fromkeys(reported, "test"), rule
 
 
-def _draw(scenes: Sequence[Scene]) -> tuple[list[str], list[str]]:
+def _draw(scenes: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """(train, val) of the published rule. It shuffles whatever scenes there are, so each one more changes all."""
-    order = [scene.id for scene in sorted(scenes, key=lambda scene: (scene.subset, scene.id))]
+    order = [scene for _, scene in sorted(scenes)]
     random.Random(0).shuffle(order)
     count = max(1, int(len(order) * 0.1))
     return order[count:], order[:count]

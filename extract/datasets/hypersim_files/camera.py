@@ -41,8 +41,11 @@ class Lens:
 
         height, width = SIZE
         to_pixels = np.array([[width / 2, 0, width / 2], [0, -height / 2, height / 2], [0, 0, 1]])
-        to_rays = _TURN @ cam_from_uv @ np.linalg.inv(to_pixels)
-        if not np.isfinite(to_rays).all() or np.linalg.det(to_rays) <= 0 or np.linalg.cond(to_rays) > 1e6:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is no camera is said below
+            to_rays = _TURN @ cam_from_uv @ np.linalg.inv(to_pixels)
+            finite = np.isfinite(to_rays).all()
+            sound = finite and np.linalg.det(to_rays) > 0 and np.linalg.cond(to_rays) <= 1e6
+        if not sound:
             raise ValueError(f"no camera maps u, v to rays by {cam_from_uv.tolist()}")
         triangle, rotation = rq(np.linalg.inv(to_rays))
         signs = np.sign(np.diag(triangle))

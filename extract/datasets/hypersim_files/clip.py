@@ -14,10 +14,9 @@ from extract.datasets._sources import content
 from extract.datasets.base import Clip, Targets
 from extract.datasets.hypersim_files.arrays import FAULTS, LARGEST, read_array
 from extract.datasets.hypersim_files.camera import SIZE, Lens, planar
-from extract.datasets.hypersim_files.labels import MAX_INSTANCE, add_classes, instances
+from extract.datasets.hypersim_files.labels import classes_of, instances, no_votes, vote
 from extract.datasets.hypersim_files.lists import Trajectory, read_scale
 from extract.datasets.sampling import Sampling
-from extract.errors import DataError
 from extract.remembered import remembered
 from store.digest import digest_bytes, digest_text
 from store.recipe import canonical_json
@@ -26,6 +25,8 @@ TARGET_SIZE = (480, 640)
 """(height, width) of target pictures, as those of ScanNet."""
 _FLOATS, _IDS = ("<f2", "<f4"), ("<i2",)
 _POSES = ("<f8", "<f4")
+_DIGEST = "clip of Hypersim, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,7 @@ class HypersimClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these images."""
-        for index in indices:
-            if not 0 <= index < self.n_frames:
-                raise DataError(f"clip {self.id}: there is no frame {index}. Remedy: ask for 0 to {self.n_frames - 1}.")
+        self.check_frames(indices)
         images = np.empty((len(indices), *SIZE, 3), np.uint8)
         for row, index in enumerate(indices):
             images[row] = self._color(self.chosen[index])
@@ -129,7 +128,7 @@ class HypersimClip(Clip):
         files = self._files()
         place = canonical_json([str(path) for path in [self.parts.folder.resolve(), *files]])
         try:
-            read = remembered(f"clip of Hypersim {place}", files, lambda: self._read_digest(files))
+            read = remembered(_DIGEST, place, files, lambda: self._read_digest(files))
         except OSError as error:
             raise FAULTS.unreadable(error.filename or self.parts.folder, error) from error
         lens = [self.lens.intrinsics.round(6).tolist(), self.lens.rotation.round(9).tolist()]
@@ -163,14 +162,14 @@ class HypersimClip(Clip):
 
     def _labels(self) -> tuple[UInt16[np.ndarray, "frame y x"], UInt8[np.ndarray, " slot"]]:
         ids = np.empty((len(self._bank), *TARGET_SIZE), np.uint16)
-        classes = np.zeros(MAX_INSTANCE + 1, np.uint8)
+        votes = no_votes()
         for row, frame in enumerate(self._bank):
             where = self.parts.geometry("semantic_instance", frame)
             semantic = nearest(read_array(self.parts.geometry("semantic", frame), SIZE, _IDS), TARGET_SIZE)
             instance = nearest(read_array(where, SIZE, _IDS), TARGET_SIZE)
             ids[row] = instances(semantic, instance, where)
-            add_classes(classes, semantic, ids[row], where)
-        return ids, classes
+            vote(votes, semantic, ids[row])
+        return ids, classes_of(votes)
 
     def _poses(self) -> Float64[np.ndarray, "frame 4 4"]:
         paths = self.parts.keyframes("orientations"), self.parts.keyframes("positions")

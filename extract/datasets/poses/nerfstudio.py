@@ -44,15 +44,21 @@ def parse_transforms(content: bytes, where: str) -> list[PosedImage]:
     for name, frame in listed:
         here = f"{where}, {name}"
         saved = _matrix(frame.get("transform_matrix"), here)
-        saved[:3, 3] /= scale
         images.append(
             PosedImage(
                 name=name.replace("\\", "/"),
-                cam_to_world=checked(undo @ saved @ OPENGL_TO_OPENCV, here),
+                cam_to_world=checked(_undone(saved, undo, scale), here),
                 camera=_camera({**whole, **frame}, here),
             )
         )
     return images
+
+
+def _undone(saved: Float64[np.ndarray, "4 4"], undo: Float64[np.ndarray, "4 4"], scale: float) -> np.ndarray:
+    """OpenCV axes; what becomes too large for float64 is not finite, and so a pose that is not known."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        saved[:3, 3] /= scale
+        return np.asarray(undo @ saved @ OPENGL_TO_OPENCV)
 
 
 def parse_cameras(content: bytes, where: str) -> list[Camera]:

@@ -21,7 +21,7 @@ FOLDERS = ("images", "rgb")
 LABELS = ("depth", "instance")
 TUM_LIST, TRANSFORMS = "rgb.txt", "transforms.json"
 _CLIP = TypeAdapter(FileName)
-_NO_CLIP = (
+NO_CLIP = (
     "a clip cannot have this name: at most 200 characters of UTF-8, no control characters, no dot in front. "
     "Remedy: rename the scene"
 )
@@ -63,8 +63,8 @@ def find_recordings(root: Path, settings: DatasetSettings) -> tuple[list[Recordi
     listed = _listed_splits(root, settings, names)
     recordings, unusable = [], {}
     for name, place, split in places:
-        if not _can_be_a_clip(name):
-            unusable[repr(name)] = _NO_CLIP
+        if not can_be_a_clip(name):
+            unusable[repr(name)] = NO_CLIP
             continue
         chosen = split or (listed.get(name) if listed is not None else split_of(name))
         if chosen is None:
@@ -77,7 +77,8 @@ def find_recordings(root: Path, settings: DatasetSettings) -> tuple[list[Recordi
     return sorted(recordings, key=lambda each: (SPLITS.index(each.split), each.name)), unusable
 
 
-def _can_be_a_clip(name: str) -> bool:
+def can_be_a_clip(name: str) -> bool:
+    """Whether a store takes it as the name of a clip."""
     try:
         _CLIP.validate_python(name)
     except ValidationError:

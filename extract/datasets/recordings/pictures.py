@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from extract.datasets._pictures import check_unforgiving
+from extract.datasets._pictures import check_unforgiving, has_end
 from extract.errors import DataError
 
 if TYPE_CHECKING:
@@ -126,21 +126,9 @@ def _decode(path: Path, formats: tuple[str, ...] = _FORMATS) -> Image:
             image.load()
     except _errors() as error:
         raise _unreadable(path, error) from error
-    if not _has_end(content, image.format):
+    if not has_end(content, image.format):
         raise DataError(f"{path}: truncated, its end is missing. Remedy: copy it anew.")
     return image
-
-
-def _has_end(content: bytes, kind: str | None) -> bool:
-    """Whether the marker that ends a picture is there. Phones append videos after it."""
-    if kind == "PNG":
-        return b"IEND\xaeB`\x82" in content
-    if kind == "WEBP":
-        return int.from_bytes(content[4:8], "little") + 8 <= len(content)
-    at = 2
-    while content[at + 1 : at + 2] not in (b"\xda", b""):  # segments before the scan; a thumbnail lies in one of them
-        at += 2 + max(int.from_bytes(content[at + 2 : at + 4], "big"), 1)
-    return content.find(b"\xff\xd9", at) >= 0
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from extract.datasets.poses.camera import Camera
 from extract.errors import DataError
+from store.recipe import FileName
 
 DATASET, SCENE, INSTANCES = "dataset.json", "scene.json", "instances.json"
 MILLIMETRE = 0.001
+MOST_NAME = 150
+"""Characters of a data set's name; that of its stores is longer."""
 _Side = Annotated[int, Field(gt=0, le=1 << 14)]
 _Json = TypeVar("_Json", bound=BaseModel)
 
@@ -77,12 +80,14 @@ class DatasetSettings(SceneSettings):
     """dataset.json, in the directory that --root names.
 
     Attributes:
+        name: the data set is called `folder-<name>`, and its stores are kept apart from those of others.
         version: part of the recipe; raise it to keep stores apart.
         image_size: (height, width) that all pictures are brought to.
         classes: names of `instances.json`, in the order of their ids, and their kinds.
         splits: instead of folders train, val and test, or of a hash.
     """
 
+    name: Annotated[FileName, Field(max_length=MOST_NAME)] | None = None
     version: str = Field(default="1", min_length=1)
     image_size: tuple[_Side, _Side] | None = None
     classes: tuple[ClassEntry, ...] | None = Field(default=None, min_length=1, max_length=255)

@@ -19,12 +19,14 @@ from extract.datasets.scannet_files.labels import instance_classes, read_objects
 from extract.datasets.scannet_files.recording import Cameras
 from extract.datasets.scannet_files.scan import TARGET_SIZE, Scan
 from extract.datasets.scannet_files.splits import room_of
-from extract.errors import DataError
 from extract.remembered import remembered
 from store.digest import digest_bytes, digest_text
 from store.recipe import canonical_json
 
 log = logging.getLogger(__name__)
+
+_DIGEST = "clip of ScanNet, 1"
+"""How a digest is made; the number is raised when that changes, so that none is remembered that was made otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,7 @@ class ScanNetClip(Clip):
 
     def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n y x 3"]:
         """Decode these frames; those of the few scans with another size are stretched to the size of the dataset."""
-        for index in indices:
-            if not 0 <= index < self.n_frames:
-                raise DataError(f"clip {self.id}: there is no frame {index}. Remedy: ask for 0 to {self.n_frames - 1}.")
+        self.check_frames(indices)
         images = np.empty((len(indices), *self.shared.image_size, 3), np.uint8)
         for row, index in enumerate(indices):
             images[row] = resized(self.recording.color(self.chosen[index]), self.shared.image_size)
@@ -93,7 +93,7 @@ class ScanNetClip(Clip):
             files = [*files, scan.archive, scan.aggregation]
         read = [str(self.recording.where.resolve()), self.chosen, self._positions, labelled]
         try:
-            return remembered(f"clip of ScanNet {canonical_json(read)}", files, self._read_digest)
+            return remembered(_DIGEST, canonical_json(read), files, self._read_digest)
         except OSError as error:
             raise unreadable(Path(error.filename or scan.folder), error) from error
 

@@ -20,7 +20,7 @@ from extract.plan import clip_table
 from extract.progress import Progress
 from extract.targets import targets_path, write_targets
 from store import FeatureStore
-from tests.extract.co3d.tiny_co3d import UPRIGHT, read_list, write_list
+from tests.extract.co3d.tiny_co3d import LYING, UPRIGHT, read_list, write_list, write_release
 
 CLIP = f"apple-{UPRIGHT.name}"
 FOLDERS = ("images", "depths", "depth_masks", "masks")
@@ -212,28 +212,56 @@ LIST_FAULTS: list[tuple[str, Change, str]] = [
 @pytest.mark.parametrize(("which", "change", "message"), LIST_FAULTS)
 def test_faults_of_the_lists(broken: Path, which: str, change: Change, message: str) -> None:
     edit(broken / f"apple/{which}_annotations.jgz", change)
-    with pytest.raises(DataError, match=rf"(?s){which}_annotations\.jgz: .*{message}.*Remedy"):
-        Co3dV2(broken).clips()
+    assert re.search(rf"(?s){which}_annotations\.jgz: .*{message}.*Remedy", only_damage(broken)[1])
+
+
+def only_damage(root: Path) -> tuple[str, str]:
+    """What cannot be read, and why."""
+    dataset = Co3dV2(root)
+    dataset.clips()
+    (found,) = dataset.damaged.items()
+    return found
+
+
+@pytest.mark.parametrize(("change", "message"), [(change, why) for _, change, why in LIST_FAULTS[2:7]])
+def test_frames_that_contradict_each_other_are_damage_of_their_sequence_alone(
+    broken: Path, change: Change, message: str
+) -> None:
+    edit(broken / "apple/frame_annotations.jgz", change)
+    name, why = only_damage(broken)
+    assert name == f"apple-{UPRIGHT.name}"
+    assert re.search(message, why)
+    assert len(Co3dV2(broken).clips()) == 1
+
+
+def test_a_damaged_category_leaves_the_others(broken: Path) -> None:
+    write_release(broken, (LYING,), "tv")
+    (broken / "apple/frame_annotations.jgz").write_bytes(b"")
+    dataset = Co3dV2(broken)
+    assert [clip.category for clip in dataset.clips()] == ["tv"]
+    assert list(dataset.damaged) == ["apple"]
+
+
+def test_a_name_that_ends_in_a_line_break_is_none(broken: Path) -> None:
+    edit(broken / "apple/sequence_annotations.jgz", lambda s: s.update(sequence_name="1_2_3\n"))
+    assert r"sequence '1_2_3\n'" in only_damage(broken)[1]
 
 
 @pytest.mark.parametrize("name", ["frame_annotations.jgz", "sequence_annotations.jgz"])
 def test_missing_and_empty_lists(broken: Path, name: str) -> None:
     path = broken / "apple" / name
     path.write_bytes(b"")
-    with pytest.raises(DataError, match=f"{name}: cannot be read"):
-        Co3dV2(broken).clips()
+    assert f"{name}: cannot be read" in only_damage(broken)[1]
     path.unlink()
-    with pytest.raises(DataError, match=f"{name}: missing.*first archive"):
-        Co3dV2(broken).clips()
+    assert re.search(f"{name}: missing.*first archive", only_damage(broken)[1])
 
 
 def test_version_1_is_refused(broken: Path) -> None:
     shutil.rmtree(broken / "apple/set_lists")
-    with pytest.raises(DataError, match=r"apple: CO3D v2 has a folder set_lists here; found neither.*first archive"):
-        Co3dV2(broken).clips()
+    why = only_damage(broken)[1]
+    assert re.search(r"apple: CO3D v2 has a folder set_lists here; found neither.*first archive", why)
     (broken / "apple/set_lists.json").write_text("{}")
-    with pytest.raises(DataError, match=r"found set_lists\.json, as version 1 has.*Remedy: get version 2"):
-        Co3dV2(broken).clips()
+    assert re.search(r"found set_lists\.json, as version 1 has.*Remedy: get version 2", only_damage(broken)[1])
 
 
 def test_a_folder_that_is_no_category_is_refused(broken: Path) -> None:

@@ -171,7 +171,7 @@ def test_leaves_out_what_is_not_good_enough_and_counts_it(tmp_path: Path, caplog
         assert part in said
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [line.partition("apple: ")[2] for line in warned] == [
-        "left out 7 sequences without a folder: absent_0, absent_1, absent_2, absent_3, absent_4, …",
+        "left out 7 sequences without a folder: absent_0, absent_1, absent_2, absent_3, absent_4 and 2 more",
         "left out 1 sequences of fewer than 20 frames: short",
     ]
 

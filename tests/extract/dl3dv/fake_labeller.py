@@ -39,6 +39,16 @@ class Wrong(Fake):
         return Made(made.images, made.depth[:, :7], made.confidence, made.intrinsic, made.extrinsic)
 
 
+class Lost(Fake):
+    """Of the first scene it finds no cameras."""
+
+    def label(self, frames: UInt8[np.ndarray, "frame y x 3"]) -> Made:
+        made = super().label(frames)
+        if len(self.calls) == 1:
+            made.extrinsic[0] = np.nan
+        return made
+
+
 class Nothing:
     def __init__(self, checkpoint: str | None, device: str) -> None:
         pass

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from extract.datasets.dl3dv import Dl3dv
+from extract.datasets.dl3dv import Dl3dv, Dl3dvPaper
 from extract.datasets.sampling import Sampling
 from extract.errors import DataError
+from extract.plan import clip_table
 from tests.extract.dl3dv.tiny_dl3dv import FRAMES, hash_of, names_of, room, write_colmap, write_pictures, write_scene
 
 ALL = Sampling(window="whole", bank=FRAMES)
@@ -138,3 +140,37 @@ def test_the_digest_is_of_what_is_read(root: Path, folder: Path) -> None:
     path = folder / "transforms.json"
     path.write_text(path.read_text() + " ")
     assert digest() not in (first, second)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"a\\b", b"x" * 220])
+def test_a_folder_whose_name_no_store_takes(root: Path, folder: Path, name: bytes) -> None:
+    folder.rename(os.fsdecode(os.path.join(os.fsencode(folder.parent), name)))
+    for cls in (Dl3dv, Dl3dvPaper):
+        dataset = cls(root, ALL)
+        assert [clip.id for clip in dataset.clips()] == [hash_of(1)]
+        ((shown, why),) = dataset.damaged.items()
+        assert shown.isascii()
+        assert shown.isprintable()
+        assert "a clip cannot have this name" in why
+
+
+def test_a_picture_whose_name_is_no_text(root: Path, folder: Path) -> None:
+    (folder / "transforms.json").unlink()
+    (root / "1K" / hash_of(1) / "transforms.json").unlink()
+    picture = folder / "images_4/frame_00007.png"
+    picture.rename(os.fsdecode(os.fsencode(picture.parent) + b"/frame_0000\xe9.png"))
+    clips = {clip.id: clip for clip in Dl3dv(root, ALL).clips()}
+    with pytest.raises(DataError, match=rf"clip '{SCENE}': .*frame_0000.udce9' … is no UTF-8. Remedy: rename"):
+        clip_table([clips[SCENE]])
+    clip_table([clips[hash_of(1)]])
+
+
+def test_numbers_too_large_for_a_pose(root: Path, folder: Path) -> None:
+    path = folder / "transforms.json"
+    whole = json.loads(path.read_text())
+    whole["frames"][0]["transform_matrix"][0][3] = 1e308
+    path.write_text(json.dumps(whole | {"applied_scale": 1e-3}))
+    clip = next(clip for clip in Dl3dv(root, ALL).clips() if clip.id == SCENE)
+    targets = clip.targets()
+    assert targets.cam_to_world is not None
+    assert not targets.cam_to_world[0].any()

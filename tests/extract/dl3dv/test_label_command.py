@@ -269,3 +269,20 @@ def test_labels_of_frames_that_the_scene_does_not_have_are_made_anew(scenes: Pat
     write_labels(scenes, "1K", hash_of(0), label_arrays() | {"start_idx": np.array(20, np.int32)})
     assert "1 scenes labelled, 0 were already, 0 failed" in label(scenes, "--limit", "1")[1]
     assert read_header(made(scenes, 0)).start == 0
+
+
+def test_a_scene_without_cameras_fails_alone(scenes: Path) -> None:
+    code, output = label(scenes, labeller="tests.extract.dl3dv.fake_labeller:Lost")
+    assert code == 1
+    assert "2 scenes labelled, 0 were already, 1 failed" in output
+    assert f"failed: {hash_of(0)}: the labeller made cameras that are not finite. Remedy" in output
+    assert not made(scenes, 0).exists()
+
+
+def test_weights_that_cannot_be_loaded(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(checkpoint: str) -> None:
+        raise RuntimeError("Error(s) in loading state_dict for VGGT:\n missing keys")
+
+    monkeypatch.setattr(sys.modules["vggt.models.vggt"].VGGT, "from_pretrained", wrong)
+    with pytest.raises(ExtractError, match=r"--checkpoint other/net: cannot be loaded as VGGT on cpu \(Error"):
+        make_labeller("vggt", "other/net", "cpu")

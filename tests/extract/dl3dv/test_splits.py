@@ -51,7 +51,7 @@ def test_the_rule_of_the_paper(root: Path) -> None:
     assert expected[0][0] == "10K"
     random.seed(0)
     random.shuffle(expected)
-    splits, rule = as_the_paper(root, some[::-1])
+    splits, rule = as_the_paper(root, [(scene.subset, scene.id) for scene in some[::-1]])
     assert {scene for scene, split in splits.items() if split == "test"} == {h for _, h in expected[:23]}
     kept_back = {h for _, h in expected[23:] if xxhash.xxh3_64_intdigest(h.encode()) % 10 == 0}
     assert {scene for scene, split in splits.items() if split == "val"} == kept_back
@@ -117,3 +117,15 @@ def test_excluded_scenes(root: Path) -> None:
     for dataset in (Dl3dv(root, ALL), Dl3dvPaper(root, ALL)):
         assert {clip.id for clip in dataset.clips()} == {hash_of(0), hash_of(2)}
         assert dataset.facts()["excluded"] == {"outliers": 13, "listed": [hash_of(1)]}
+
+
+def test_a_damaged_scene_moves_no_other_scene_of_the_paper(root: Path) -> None:
+    small(root, 10)
+    before = {clip.id: clip.split for clip in Dl3dvPaper(root, ALL).clips()}
+    broken = sorted(before)[0]
+    picture = next(root.glob(f"*/{broken}/images_4/frame_00001.png"))
+    picture.write_bytes(b"")
+    dataset = Dl3dvPaper(root, ALL)
+    after = {clip.id: clip.split for clip in dataset.clips()}
+    assert list(dataset.damaged) == [broken]
+    assert after == {scene: split for scene, split in before.items() if scene != broken}

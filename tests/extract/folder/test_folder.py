@@ -200,7 +200,7 @@ def test_sampling(root: Path) -> None:
     np.testing.assert_array_equal(clip.targets().rgb, frames[[clip.chosen[n] for n in clip.bank]])
     (clip,) = FolderDataset(root, Sampling(frames=5, window="whole", bank=2)).clips()
     assert (clip.chosen, clip.bank) == ([0, 50, 100, 149, 199], (0, 4))
-    with pytest.raises(DataError, match=r"scene a: there is no frame 5. Remedy: ask for 0 to 4"):
+    with pytest.raises(DataError, match=r"clip a: there is no frame 5. Remedy: ask for 0 to 4"):
         clip.frames([5])
     assert clip.frames([]).shape == (0, 48, 64, 3)
 

@@ -57,3 +57,12 @@ def test_the_data_set_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (row,) = (row for row in json.loads(result.output) if row["data set"] == "folder")
     assert row["variable"] == "FOLDER_ROOT"
     assert row["found"].startswith("1 clips in ")
+
+
+def test_the_list_says_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data/chess").mkdir(parents=True)
+    (tmp_path / "data/chess/seq-01.zip").write_bytes(b"")
+    monkeypatch.setenv("SEVEN_SCENES_ROOT", str(tmp_path / "data"))
+    rows = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).output)
+    (found,) = (row["found"] for row in rows if row["data set"] == "7scenes")
+    assert found == f"0 clips in {tmp_path / 'data'}; 1 cannot be read"

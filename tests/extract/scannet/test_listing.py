@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -120,8 +121,19 @@ def test_scans_that_no_list_names_are_left_out(root: Path, scan: TinyScan) -> No
 def test_damaged_scans_are_named_all_at_once(root: Path, scan: TinyScan) -> None:
     for name in (scan.id, "scene0568_00"):
         (root / f"scans/{name}/{name}.sens").write_bytes(b"")
-    with pytest.raises(DataError, match=r"(?s)2 scans are damaged:.*scene0001_00\.sens.*scene0568_00\.sens"):
-        ScanNet(root)
+    dataset = ScanNet(root)
+    assert not dataset.clips()
+    assert list(dataset.damaged) == ["scene0001_00", "scene0568_00"]
+    for name, why in dataset.damaged.items():
+        assert re.search(rf"{name}\.sens: .*Remedy", why), why
+
+
+def test_one_damaged_scan_leaves_the_others(root: Path, scan: TinyScan) -> None:
+    (root / f"scans/{scan.id}/{scan.id}.sens").write_bytes(b"")
+    dataset = ScanNet(root, FEW)
+    assert list(dataset.damaged) == [scan.id]
+    (clip,) = dataset.clips()
+    assert clip.targets().instance is not None
 
 
 @pytest.mark.parametrize("name", ["{}_2d-instance-filt.zip", "{}.aggregation.json"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,20 @@ from evaluate.errors import EvaluateError
 
 WIDTH = 160
 """Columns of the table where no terminal says how many there are."""
+
+
+class Format(StrEnum):
+    """What can be written: the page, the tables, the figures."""
+
+    html = "html"
+    csv = "csv"
+    md = "md"
+    latex = "latex"
+    svg = "svg"
+    png = "png"
+
+
+DEFAULT = (Format.html, Format.csv, Format.md)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None)
 
@@ -25,35 +41,78 @@ def evaluate(
     more: Annotated[
         list[str] | None, typer.Argument(help="More of them: what a shell makes of --runs runs/*", metavar="[RUN]...")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write report.html, results.csv and results.md.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Where to write report.html, results.* and figures/.")] = Path("report"),
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format", help="What to write; may be given often. svg, png: every figure. [default: html csv md]"
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Put what was measured by a paper's own rules beside its published table, and do nothing else: "
+            "paper (arXiv 2605.28132) or vidfm3d (arXiv 2512.19949).",
+            metavar="TABLE",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every result as JSON and nothing else.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap over scenes.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap.")] = 1000,
 ) -> None:
     """Compare probes: tables with 95 % intervals over test scenes, beside their controls, and a report to look at."""
+    patterns = [*(runs or []), *(more or [])] or ["runs/*"]
     try:
-        _evaluate([*(runs or []), *(more or [])] or ["runs/*"], out, as_json, seed, resamples)
+        if compare is not None:
+            _compare(compare, patterns, out, as_json, seed, resamples)
+        else:
+            _evaluate(patterns, out, set(formats or DEFAULT), as_json, seed, resamples)
     except (EvaluateError, OSError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
 
 
-def _evaluate(patterns: list[str], out: Path, as_json: bool, seed: int, resamples: int) -> None:
+def _evaluate(patterns: list[str], out: Path, formats: set[Format], as_json: bool, seed: int, resamples: int) -> None:
     from rich.console import Console
 
-    from evaluate.export import rows, write_csv, write_markdown
-    from evaluate.report import write_report
+    from evaluate.export import rows
+    from evaluate.report.files import write
     from evaluate.table import build, find_runs
     from evaluate.terminal import show
 
     axes = build(find_runs(patterns), seed=seed, resamples=resamples)
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(axes, out / "results.csv")
-    write_markdown(axes, out / "results.md")
-    write_report(axes, out / "report.html")
+    # The folder is left out: the same results are the same bytes, wherever they lie.
+    command = ["python", "-m", "evaluate", *(part for pattern in patterns for part in ("--runs", pattern))]
+    command += ["--seed", str(seed), "--resamples", str(resamples)]
+    files = write(axes, out, formats, shlex.join(command))
     if as_json:
         typer.echo(json.dumps(list(rows(axes)), indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     show(axes, console)
-    console.print(f"\nReport: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    # Figures are many: their folder stands for them.
+    places = dict.fromkeys(file if file.parent == out else file.parent for file in files)
+    console.print(f"\nReport: {', '.join(map(str, places))}", highlight=False, soft_wrap=True)
+
+
+def _compare(name: str, patterns: list[str], out: Path, as_json: bool, seed: int, resamples: int) -> None:
+    from rich.console import Console
+
+    from evaluate.published.beside import put_beside
+    from evaluate.published.rows import comparison_document
+    from evaluate.published.show import show_comparison
+    from evaluate.published.tables import published
+    from evaluate.table import build, find_runs
+
+    table = published(name)
+    comparison = put_beside(table, build(find_runs(patterns), seed=seed, resamples=resamples, family=table.family))
+    text = json.dumps(comparison_document(comparison), indent=1, allow_nan=False)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"comparison-{name}.json"
+    file.write_text(text + "\n", "utf-8")
+    if as_json:
+        typer.echo(text)
+        return
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    show_comparison(comparison, console)
+    console.print(f"\nAs JSON: {file}", highlight=False, soft_wrap=True)

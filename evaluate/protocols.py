@@ -28,9 +28,10 @@ _PAPER = {
     "points": "PaperPointsProtocol",
     "camera": "PaperCameraProtocol",
 }
+STANDARD, PAPER = "standard", "paper-2605.28132"
 _FAMILIES = {
-    "standard": ("evaluate.metrics", _CLASSES),
-    "paper-2605.28132": ("evaluate.metrics.paper", _PAPER),
+    STANDARD: ("evaluate.metrics", _CLASSES),
+    PAPER: ("evaluate.metrics.paper", _PAPER),
 }
 
 TASKS = tuple(_CLASSES)

@@ -54,6 +54,8 @@ class RunInfo(BaseModel):
     """The data set that the probes were trained on, if it is not `dataset`, on which they were measured."""
     dataset: str
     features_fingerprint: str
+    draw_of: str | None = None
+    """The same for features that differ only in which noise was drawn; None if none was, or the run does not say."""
     targets_fingerprint: str
     config: dict[str, Any]
     protocols: dict[str, str]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from evaluate.metrics.base import MetricInfo
 from evaluate.statistics import LEVEL, Interval
-from evaluate.table import Axis, ModelResult
+from evaluate.table import Axis, ModelResult, TapResult
 
 FEW_SCENES = 20
 """Below this, a bootstrap is known to be too narrow, and the report says so."""
@@ -57,10 +58,9 @@ def notes(axes: Sequence[Axis]) -> list[str]:
     found = [
         f"Intervals are {100 * LEVEL:.0f} % percentile intervals of a Bayesian bootstrap over test scenes "
         f"({axes[0].resamples} "
-        f"resamples, seed {axes[0].seed}). They cover which scenes happened to be in the test set; they do not cover "
-        "training noise (one probe is shown per tap), the noise drawn for diffusion features, or another data set.",
+        f"resamples, seed {axes[0].seed}). {_covered(taps)}",
         "Of the probes of a tap, and of the taps of a model, the best was chosen on val; every number shown is from "
-        f"test, unless it says val. The choice rests on {_span({tap.val_scenes for tap in taps}, 'val scene')}. "
+        f"test, unless it says val. {_chosen_on(taps)} "
         "Models are ordered by their test value, so the leading model of a task is picked by the same test scenes that "
         "its value is from: where several are close, the leader's value is a little flattering.",
     ]
@@ -88,6 +88,35 @@ def notes(axes: Sequence[Axis]) -> list[str]:
     if not any(model.info.kind == "control" for axis in axes for model in axis.models):
         found.append("Neither raw pixels nor position alone were probed, so the floor of each task is not known.")
     return found
+
+
+def _covered(taps: Sequence[TapResult]) -> str:
+    """Return what intervals cover, which depends on whether anything was repeated."""
+    seeds = max(Counter(tap.draws).most_common(1)[0][1] for tap in taps)
+    draws = max(len(set(tap.draws)) for tap in taps)
+    repeated = [f"{seeds} training seeds"] * (seeds > 1) + [f"{draws} draws of the noise in the features"] * (draws > 1)
+    if not repeated:
+        return (
+            "They cover which scenes happened to be in the test set; they do not cover training noise (one probe is "
+            "shown per tap), the noise drawn for diffusion features, or another data set."
+        )
+    return (
+        f"They cover which scenes happened to be in the test set and, where a tap was repeated, up to "
+        f"{' and '.join(repeated)}: a tap's value is the mean of its repeats, none of which was chosen. They do not "
+        "cover another data set."
+    )
+
+
+def _chosen_on(taps: Sequence[TapResult]) -> str:
+    """Return how many scenes the choice of taps rests on."""
+    counts = {tap.val_scenes for tap in taps if tap.val_scenes}
+    said = [f"The choice rests on {_span(counts, 'val scene')}."] if counts else []
+    if any(not tap.val_scenes for tap in taps):
+        said.append(
+            "Where a paper's rules know no val split, the best tap was chosen on the test scenes that it is reported "
+            "on, as that paper does: its value is flattered."
+        )
+    return " ".join(said)
 
 
 def _who(axis: Axis, rival: ModelResult) -> str:

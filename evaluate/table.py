@@ -1,63 +1,38 @@
-"""What the runs say when put side by side: per data set and task, every tap of every model, and its controls.
-
-For every tap the best of its probes (learning rates, seeds) is chosen on val, and so is the best tap of a model; all
-numbers that are shown come from test. Where val says the same of two, the earlier one stays: the shallower tap.
-"""
+"""What the runs say when put side by side: per data set and task, every tap of every model, and its controls."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluate.errors import InputError, MixedProtocolsError, RunNotFoundError
+from evaluate.errors import MixedProtocolsError, RunNotFoundError
 from evaluate.metrics.base import Protocol
+from evaluate.models import (
+    ModelResult,
+    Repeat,
+    TapResult,
+    estimate_tap,
+    group_runs,
+    label_groups,
+    model_result,
+    on_scenes,
+    tap_order,
+)
+from evaluate.paired import Contributions, contributions
 from evaluate.protocols import TASKS, protocol_of
 from evaluate.records import RUN_FILE, Run
-from evaluate.schema import ProbeInfo, RunInfo
-from evaluate.statistics import RESAMPLES, Estimate, Interval, estimate, estimate_classes
+from evaluate.repeats import estimate_repeated_classes, repeat_shares
+from evaluate.statistics import RESAMPLES, Estimate, Interval
+
+__all__ = ["Axis", "ModelResult", "Repeat", "TapResult", "build", "find_runs", "tap_order"]
 
 _WINDOWED = ("tagging", "grouping", "points", "camera", "correspondence")
 """Tasks that are scored on windows of several views, so that their numbers depend on how many there are."""
-
-
-@dataclass(frozen=True)
-class TapResult:
-    """One tap of one model: the probe that was chosen for it on val, and what it does on test."""
-
-    probe: ProbeInfo
-    val: float
-    val_scenes: int
-    test: Estimate
-    scenes: tuple[str, ...]
-    statistics: dict[str, NDArray[np.generic]] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One run on one task: its taps in order of execution, then of noise."""
-
-    run: Run
-    label: str
-    taps: tuple[TapResult, ...]
-    best: TapResult
-
-    @property
-    def info(self) -> RunInfo:
-        """What the run says about itself."""
-        return self.run.info
-
-    @property
-    def is_control(self) -> bool:
-        """Whether this is there for comparison only: an untrained backbone, shuffled labels, raw pixels, position."""
-        return self.info.untrained or self.info.shuffled or self.info.kind == "control"
 
 
 @dataclass(frozen=True)
@@ -133,21 +108,49 @@ class Axis:
         common = sorted(set(tap.scenes) & set(control.scenes))
         if not common:
             return None
-        here, there = (self._estimate(_select(result, common)) for result in (tap, control))
+        here, there = (self.estimate(result, common) for result in (tap, control))
         return here.minus(there, name)
+
+    def estimate(self, tap: TapResult, scenes: Sequence[str]) -> Estimate:
+        """Return the metrics of a tap on some of its test scenes, named in one order for all that are compared."""
+        if tuple(scenes) == tap.scenes:
+            return tap.test
+        return estimate_tap(tap, self.protocol, scenes, self.seed, self.resamples)
+
+    def contributions(self, tap: TapResult, scenes: Sequence[str], metric: str) -> Contributions:
+        """Return what each of some test scenes says of a metric of a tap; computed once."""
+        key = id(tap), tuple(scenes), metric
+        if key not in self._contributions:
+            rows = on_scenes(tap, scenes)
+            self._contributions[key] = contributions(self.protocol, rows, tap.draws, metric)
+        return self._contributions[key]
+
+    @cached_property
+    def _contributions(self) -> dict[tuple[int, tuple[str, ...], str], Contributions]:
+        return {}
+
+    def per_scene(self, tap: TapResult, metric: str | None = None) -> dict[str, float]:
+        """Return a metric of every test scene alone, the mean over repeats; NaN where it has nothing to measure.
+
+        Their mean is the tap's value where the metric is a mean over scenes (docs/statistics.md says of which).
+        """
+        alone = [
+            self.protocol.reduce_weighted(repeat.statistics, np.eye(len(tap.scenes)))[metric or self.protocol.primary]
+            for repeat in tap.repeats
+        ]
+        means = repeat_shares(tap.draws) @ np.stack(alone)
+        return {scene: float(value) for scene, value in zip(tap.scenes, means, strict=True)}
 
     def classes(self, tap: TapResult) -> dict[str, list[Interval]]:
         """Return the per-class metrics of a tap."""
-        return estimate_classes(self.protocol, tap.statistics, seed=self.seed, resamples=self.resamples)
-
-    def _estimate(self, statistics: dict[str, NDArray[np.generic]]) -> Estimate:
-        return estimate(self.protocol, statistics, seed=self.seed, resamples=self.resamples)
-
-
-def tap_order(probe: ProbeInfo) -> tuple[int, float, str, str]:
-    """Return a key that sorts taps by depth of the site, then by the number in the noise level (t5, t20, t100)."""
-    number = re.search(r"\d+(?:\.\d+)?", probe.noise or "")
-    return (probe.depth, float(number[0]) if number else -1.0, probe.noise or "", probe.tap)
+        return estimate_repeated_classes(
+            self.protocol,
+            [repeat.statistics for repeat in tap.repeats],
+            tap.draws,
+            seed=self.seed,
+            resamples=self.resamples,
+            stream=tap.stream,
+        )
 
 
 def find_runs(patterns: Sequence[str]) -> list[Run]:
@@ -173,28 +176,41 @@ def find_runs(patterns: Sequence[str]) -> list[Run]:
     return [Run.open(directory) for directory in {directory.resolve(): directory for directory in directories}.values()]
 
 
-def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Axis]:
+def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES, family: str | None = None) -> list[Axis]:
     """Return one `Axis` per data set and task, tasks in the order of `TASKS`.
+
+    Args:
+        runs: what is put side by side.
+        seed, resamples: of the bootstrap.
+        family: if given, only what was measured by protocols of this family is taken.
 
     Raises:
         MixedProtocolsError: runs on one data set measured a task by different protocols, classes, targets or views.
         EvaluateError: a run cannot be read, or has no val or test scenes.
     """
-    labels = _labels(runs)
+    groups = group_runs(runs)
+    labels = label_groups(groups)
     axes = []
     for dataset in sorted({run.info.dataset for run in runs}):
         for task in TASKS:
-            group = [run for run in runs if run.info.dataset == dataset and task in run.info.protocols]
-            if group:
-                axes.append(_axis(dataset, task, group, labels, seed, resamples))
+            models = [group for group in groups if group[0].info.dataset == dataset and _has(group[0], task, family)]
+            if models:
+                axes.append(_axis(dataset, task, models, labels, seed, resamples))
     return axes
 
 
-def _axis(dataset: str, task: str, runs: Sequence[Run], labels: dict[Path, str], seed: int, resamples: int) -> Axis:
-    _require_same(dataset, task, runs)
-    info = runs[0].info
+def _has(run: Run, task: str, family: str | None) -> bool:
+    protocol = run.info.protocols.get(task)
+    return protocol is not None and (family is None or protocol.startswith(f"{family}/"))
+
+
+def _axis(
+    dataset: str, task: str, groups: Sequence[tuple[Run, ...]], labels: dict[Path, str], seed: int, resamples: int
+) -> Axis:
+    _require_same(dataset, task, [run for group in groups for run in group])
+    info = groups[0][0].info
     protocol = protocol_of(info.protocols[task], info.classes.get(task, ()))
-    models = [_model(run, labels[run.path], protocol, seed, resamples) for run in runs]
+    models = [model_result(group, labels[group[0].path], protocol, seed, resamples) for group in groups]
     worst = -np.inf if protocol.metrics[protocol.primary].higher_is_better else np.inf
     sign = -1 if worst < 0 else 1
 
@@ -203,37 +219,6 @@ def _axis(dataset: str, task: str, runs: Sequence[Run], labels: dict[Path, str],
         return (sign * (worst if np.isnan(value) else value), model.label)
 
     return Axis(dataset, protocol, tuple(sorted(models, key=rank)), seed, resamples)
-
-
-def _model(run: Run, label: str, protocol: Protocol, seed: int, resamples: int) -> ModelResult:
-    metric = protocol.metrics[protocol.primary]
-    chosen: dict[str, tuple[ProbeInfo, float, int]] = {}
-    for probe in (probe for probe in run.info.probes if probe.task == protocol.task):
-        value, val_scenes = _val(run, probe, protocol)
-        if probe.tap not in chosen or metric.better(value, chosen[probe.tap][1]):
-            chosen[probe.tap] = (probe, value, val_scenes)
-    taps = []
-    for probe, value, val_scenes in chosen.values():
-        scenes, statistics = run.statistics(protocol.task, probe.id, "test")
-        if not scenes:
-            raise InputError(f"{run.path}: task {protocol.task!r} has no test scenes; extract some and train again")
-        test = estimate(protocol, statistics, seed=seed, resamples=resamples)
-        taps.append(TapResult(probe, value, val_scenes, test, tuple(scenes), statistics))
-    taps.sort(key=lambda tap: tap_order(tap.probe))
-    best = taps[0]
-    for tap in taps[1:]:
-        best = tap if metric.better(tap.val, best.val) else best
-    return ModelResult(run, label, tuple(taps), best)
-
-
-def _val(run: Run, probe: ProbeInfo, protocol: Protocol) -> tuple[float, int]:
-    scenes, statistics = run.statistics(protocol.task, probe.id, "val")
-    if not scenes:
-        raise InputError(
-            f"{run.path}: task {protocol.task!r} has no val scenes, so no layer can be chosen; extract some and train "
-            "again"
-        )
-    return protocol.reduce(statistics)[protocol.primary], len(scenes)
 
 
 def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
@@ -255,22 +240,3 @@ def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
                 f"{task} on {dataset}: runs with different {what} cannot stand in one column ({named}); select "
                 "runs with --runs, or train the older ones again"
             )
-
-
-def _select(tap: TapResult, scenes: Iterable[str]) -> dict[str, NDArray[np.generic]]:
-    rows = [tap.scenes.index(scene) for scene in scenes]
-    return {name: array[rows] for name, array in tap.statistics.items()}
-
-
-def _labels(runs: Sequence[Run]) -> dict[Path, str]:
-    """Return how each run is called: by its model, where that is taken by its name too, and else by its path."""
-    labels: dict[Path, str] = {}
-    models = {run.path: run.info.title for run in runs}
-    named = {run.path: f"{models[run.path]} [{run.info.name}]" for run in runs}
-    placed = {run.path: f"{models[run.path]} [{run.path}]" for run in runs}
-    for names in (models, named, placed):
-        often = Counter((run.info.dataset, names[run.path]) for run in runs)
-        for run in runs:
-            if run.path not in labels and (names is placed or often[run.info.dataset, names[run.path]] == 1):
-                labels[run.path] = names[run.path]
-    return labels

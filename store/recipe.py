@@ -136,6 +136,28 @@ class Recipe(_Frozen):
         """xxh3_128 of the canonical JSON, 32 hexadecimal digits."""
         return digest_text(self.canonical_json())
 
+    @property
+    def draw_of(self) -> str | None:
+        """The fingerprint but for seeds of noise: equal for features that differ only in which noise was drawn.
+
+        `None` if none was.
+        """
+        unseeded = _unseeded(self)
+        return None if unseeded is None else unseeded.fingerprint
+
+
+def _unseeded(recipe: Recipe) -> Recipe | None:
+    """The recipe with all seeds of noise 0; `None` if it has none."""
+    changes: dict[str, Any] = {}
+    if recipe.noise:
+        changes["noise"] = recipe.noise.model_copy(update={"seed": 0})
+    if recipe.fusion:
+        branches = [_unseeded(branch) for branch in recipe.fusion.branches]
+        if any(branches):
+            kept = tuple(new or old for new, old in zip(branches, recipe.fusion.branches, strict=True))
+            changes["fusion"] = recipe.fusion.model_copy(update={"branches": kept})
+    return recipe.model_copy(update=changes) if changes else None
+
 
 def canonical_json(value: Any) -> str:
     """One text for one JSON value: sorted keys, no blanks, no escapes that are not needed."""

@@ -1,59 +1,35 @@
-"""What stands where on the page: everything is computed here, the template only lays it out."""
+"""What stands where on the page: everything is computed here, the templates only lay it out."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.figures import VARIABLES, class_bars, layer_curves, palette
+from evaluate.figures import FIGURES, Drawn, Looks, draw, looks
+from evaluate.figures.style import KINDS, variables
 from evaluate.metrics.base import MetricInfo
+from evaluate.models import ModelResult, TapResult
 from evaluate.records import Run
-from evaluate.report.clouds import Cloud, cloud
-from evaluate.report.pictures import Panels, panels
-from evaluate.schema import Example
-from evaluate.sentences import beaten, headline, notes, signed, with_interval
-from evaluate.statistics import Interval
-from evaluate.table import Axis, ModelResult, TapResult
+from evaluate.report.board import boards, bounds
+from evaluate.report.overview import gaps, wins
+from evaluate.report.shown import Shown, examples
+from evaluate.scenes import ranked
+from evaluate.sentences import beaten, headline, notes, with_interval
+from evaluate.table import Axis
 
 _HERE = Path(__file__).parent
-MAX_EXAMPLES = 2
-"""Scenes shown per task; every one weighs some hundred kilobytes."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One row of a leaderboard; positions in percent of the track's width."""
-
-    label: str
-    tap: str
-    colour: str
-    control: bool
-    value: str
-    bounds: str
-    width: float
-    low: float
-    high: float
-    difference: str
-    noise: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An example with its pictures and, for depth, its point clouds."""
-
-    example: Example
-    title: str
-    pictures: Panels
-    cloud: Cloud | None
+_STATIC = ("base.css", "tables.css", "figures.css", "viewer.js", "tables.js", "models.js")
+_EXTREMES = 5
+"""Hardest and easiest scenes listed per task."""
 
 
 @dataclass(frozen=True)
 class Section:
     """All of one axis."""
 
-    key: str
     title: str
     axis: Axis
     metric: MetricInfo
@@ -64,20 +40,28 @@ class Section:
     tap: str
     value: str
     bounds: str
-    bars: list[Bar]
-    curve: str
-    classes: str | None
+    kind: str
+    scenes: list[tuple[str, str, str]]
+    """Hardest, then easiest scenes: name, value, value of the control."""
+    control: str
     examples: list[Shown]
-    table: list[list[str]]
+    table: list[tuple[str, ModelResult, list[str]]]
+    """Rows of all taps: group of the model, model, cells."""
 
 
-def write_report(axes: Sequence[Axis], file: Path) -> None:
+def write_report(axes: Sequence[Axis], file: Path, command: str = "", figures: Sequence[Drawn] | None = None) -> None:
     """Write the page; it holds everything it shows and asks the network for nothing."""
-    file.write_text(render(axes), "utf-8")
+    file.write_text(render(axes, command, figures), "utf-8")
 
 
-def render(axes: Sequence[Axis]) -> str:
-    """Return the page as HTML; the same runs, seed and code give the same bytes."""
+def render(axes: Sequence[Axis], command: str = "", figures: Sequence[Drawn] | None = None) -> str:
+    """Return the page as HTML; the same runs, seed and code give the same bytes.
+
+    Args:
+        axes: what `evaluate.table.build` returned.
+        command: what makes this page, to be shown in it.
+        figures: those of `evaluate.figures.draw`, if they were drawn already.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -89,25 +73,38 @@ def render(axes: Sequence[Axis]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup
-    static = {name: Markup((_HERE / "static" / name).read_text("utf-8")) for name in ("style.css", "viewer.js")}
-    return environment.get_template("report.html.j2").render(_context(axes), static=static)
+    static = {name: Markup((_HERE / "static" / name).read_text("utf-8")) for name in _STATIC}
+    static["hues.css"] = Markup(_hues())
+    drawn: dict[str, list[Drawn]] = {kind: [] for kind in FIGURES}
+    for figure in draw(axes) if figures is None else figures:
+        drawn[figure.kind].append(figure)
+    context = _context(axes) | {"static": static, "figures": drawn, "command": command}
+    return environment.get_template("report.html.j2").render(context)
 
 
 def _context(axes: Sequence[Axis]) -> dict[str, Any]:
-    colours = {model: f"var({VARIABLES[colour]})" for model, colour in palette(axes).items()}
-    runs = list({model.run.path: model.run for axis in axes for model in axis.models}.values())
+    shown = looks(axes)
+    runs = list({run.path: run for axis in axes for model in axis.models for run in model.runs}.values())
+    runs.sort(key=lambda run: (run.info.name, str(run.path)))
+    anchors = {run.path: f"run-{number}" for number, run in enumerate(runs)}
     models = sorted({run.info.model for run in runs if run.info.kind != "control"})
-    datasets = sorted({axis.dataset for axis in axes})
     scenes = sorted({len(tap.scenes) for axis in axes for model in axis.models for tap in model.taps})
+    kinds = [kind for kind in KINDS if any(run.info.kind == kind for run in runs)]
     return {
         "models": models or sorted({run.info.model for run in runs}),
-        "datasets": datasets,
+        "datasets": sorted({axis.dataset for axis in axes}),
         "scenes": f"{scenes[0]}" if len(scenes) == 1 else f"{scenes[0]} to {scenes[-1]}",
         "heads": sorted({probe.head for run in runs for probe in run.info.probes}),
         "probes": sum(len(run.info.probes) for run in runs),
-        "runs": sorted(runs, key=lambda run: run.info.name),
-        "sections": [_section(axis, axes, colours) for axis in axes],
-        "legend": [(model, colours[model]) for model in models],
+        "runs": runs,
+        "anchors": anchors,
+        "configs": {run.path: json.dumps(run.info.config, indent=1, sort_keys=True) for run in runs},
+        "boards": boards(axes, shown, anchors),
+        "wins": wins(axes),
+        "gaps": gaps(axes),
+        "sections": [_section(axis, axes, shown) for axis in axes],
+        "kinds": [(kind, KINDS[kind]) for kind in kinds],
+        "legend": [(model, shown[model]) for model in models],
         "twins": any(run.info.untrained for run in runs),
         "shuffled": any(run.info.shuffled for run in runs),
         "controls": sorted({run.info.model for run in runs if run.info.kind == "control"}),
@@ -118,12 +115,15 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
     }
 
 
-def _section(axis: Axis, axes: Sequence[Axis], colours: dict[str, str]) -> Section:
+def _section(axis: Axis, axes: Sequence[Axis], shown: Looks) -> Section:
     metric = axis.protocol.metrics[axis.protocol.primary]
     best = axis.interval(axis.leader.best)
     several = len({other.dataset for other in axes}) > 1
+    control = axis.control(axis.leader)
+    scenes = ranked(axis, axis.leader)
+    count = min(_EXTREMES, len(scenes) // 2)
+    listed = [*scenes[:count], *scenes[len(scenes) - count :]]
     return Section(
-        key=f"{axis.dataset}-{axis.task}",
         title=f"{axis.task} on {axis.dataset}" if several else axis.task,
         axis=axis,
         metric=metric,
@@ -132,55 +132,20 @@ def _section(axis: Axis, axes: Sequence[Axis], colours: dict[str, str]) -> Secti
         leader=axis.leader.label,
         tap=axis.leader.best.probe.tap,
         value=metric.format(best.value),
-        bounds=_bounds(metric, best),
-        bars=_bars(axis, metric, colours),
-        curve=layer_curves(axis, palette(axes)),
-        classes=class_bars(axis, palette(axes)) if axis.protocol.class_metrics else None,
-        examples=_examples(axis),
-        table=[_row(axis, model, tap) for model in axis.models for tap in model.taps],
+        bounds=bounds(metric, best),
+        kind=axis.leader.info.kind,
+        scenes=[
+            (item.scene, metric.format(item.value, unit=False), metric.format(item.control, unit=False))
+            for item in listed
+        ],
+        control=control.label if control else "",
+        examples=examples(axis, scenes),
+        table=[
+            (shown[model.info.model].group, model, _row(axis, model, tap))
+            for model in axis.models
+            for tap in model.taps
+        ],
     )
-
-
-def _bars(axis: Axis, metric: MetricInfo, colours: dict[str, str]) -> list[Bar]:
-    intervals = [axis.interval(model.best) for model in axis.models]
-    known = [bound for interval in intervals for bound in (interval.value, interval.high) if bound == bound]
-    end = 1.0 if metric.unit == "%" else max([*known, 1e-9]) * 1.04
-    return [
-        Bar(
-            label=model.label,
-            tap=model.best.probe.tap,
-            colour=colours[model.info.model],
-            control=model.is_control,
-            value=metric.format(interval.value, unit=False),
-            bounds=_bounds(metric, interval),
-            width=_percent(interval.value / end),
-            low=_percent(interval.low / end),
-            high=_percent(interval.high / end),
-            difference=_difference(axis, model, metric),
-            noise=model.best.probe.noise or "",
-        )
-        for model, interval in zip(axis.models, intervals, strict=True)
-    ]
-
-
-def _difference(axis: Axis, model: ModelResult, metric: MetricInfo) -> str:
-    found = [(rival, axis.difference(model.best, rival.best)) for rival in axis.rivals(model)]
-    return "; ".join(f"{signed(metric, difference)} against {rival.label}" for rival, difference in found if difference)
-
-
-def _examples(axis: Axis) -> list[Shown]:
-    leader = axis.leader
-    mine = [example for example in leader.run.examples() if example.task == axis.task]
-    chosen = [example for example in mine if example.probe_id == leader.best.probe.id] or mine
-    taps = {probe.id: probe.tap for probe in leader.info.probes}
-    shown: list[Shown] = []
-    for example in chosen:
-        pictures = panels(example, axis.protocol.classes)
-        if pictures is not None and len(shown) < MAX_EXAMPLES:
-            tap = taps.get(example.probe_id, example.probe_id)
-            title = f"{leader.label} {tap} on {example.split} scene {example.scene}"
-            shown.append(Shown(example, title, pictures, None if shown else cloud(example)))
-    return shown
 
 
 def _row(axis: Axis, model: ModelResult, tap: TapResult) -> list[str]:
@@ -198,10 +163,9 @@ def _versions(runs: Sequence[Run]) -> dict[str, str]:
     return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
 
 
-def _bounds(metric: MetricInfo, interval: Interval) -> str:
-    low, high = (metric.format(bound, unit=False) for bound in (interval.low, interval.high))
-    return f"{low} – {high}"
-
-
-def _percent(share: float) -> float:
-    return round(100 * min(max(share, 0.0), 1.0), 2) if share == share else 0.0
+def _hues() -> str:
+    """Return the colours of models as CSS variables, in light and in dark."""
+    light, dark = (
+        "; ".join(f"{name}: {colour}" for name, colour in variables(dark=dark).items()) for dark in (False, True)
+    )
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"

@@ -38,6 +38,24 @@ def test_everything_is_written_and_the_same_every_time(runs_root: Path, tmp_path
     assert (tmp_path / "one" / "results.csv").read_bytes() != (tmp_path / "three" / "results.csv").read_bytes()
 
 
+def test_only_the_asked_formats_are_written(runs_root: Path, tmp_path: Path):
+    formats = [part for name in ("latex", "svg", "png") for part in ("--format", name)]
+    code, out, _ = _run("--runs", runs_root / "*", "--out", tmp_path / "out", "--resamples", "20", *formats)
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures", "results.tex"]
+    figures = sorted((tmp_path / "out" / "figures").iterdir())
+    assert {file.suffix for file in figures} == {".svg", ".png"}
+    assert [file.stem for file in figures[::2]] == [file.stem for file in figures[1::2]]
+    assert "figures" in out.splitlines()[-1]
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path):
+    code, _, err = _run("--format", "pdf", "--out", tmp_path / "out")
+    assert code == 2
+    assert "pdf" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_json_is_the_csv_and_nothing_else(runs_root: Path, tmp_path: Path):
     code, out, _ = _run("--runs", runs_root / "*", "--out", tmp_path, "--json", "--resamples", "50")
     assert code == 0

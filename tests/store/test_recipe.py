@@ -99,3 +99,22 @@ def test_what_is_not_known_cannot_be_left_empty(field: str) -> None:
 def test_what_is_no_recipe_is_refused(content: object) -> None:
     with pytest.raises(FormatError, match="not a recipe"):
         parse_recipe(content, "here")
+
+
+def test_features_that_differ_in_the_noise_drawn_alone_are_draws_of_one() -> None:
+    first = Recipe.model_validate(FULL)
+    again = Recipe.model_validate(FULL | {"noise": {"seed": 7, "draws": 1}})
+    assert first.fingerprint != again.fingerprint
+    assert first.draw_of == again.draw_of == first.fingerprint
+    more = Recipe.model_validate(FULL | {"noise": {"seed": 7, "draws": 2}})
+    other = Recipe.model_validate(FULL | {"preprocessing": {}})
+    quiet = Recipe.model_validate(FULL | {"noise": None})
+    assert len({first.draw_of, more.draw_of, other.draw_of, quiet.draw_of}) == 4
+    assert quiet.draw_of is None
+    fused = [
+        Recipe.model_validate(FULL | {"fusion": {"mode": "concat", "eps": None, "branches": branches}, "noise": None})
+        for branches in ([first, quiet], [again, quiet], [quiet, quiet])
+    ]
+    assert fused[0].fingerprint != fused[1].fingerprint
+    assert fused[0].draw_of == fused[1].draw_of is not None
+    assert fused[2].draw_of is None

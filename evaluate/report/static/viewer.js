@@ -11,7 +11,7 @@ for (const pair of document.querySelectorAll(".clouds")) {
     const packed = new DataView(bytes(canvas.dataset.cloud).buffer);
     const xyz = new Float32Array(3 * points);
     for (let k = 0; k < xyz.length; k++) xyz[k] = (packed.getUint16(2 * k, true) - 32767) * step;
-    return { canvas, xyz, context: canvas.getContext("2d") };
+    return { canvas, xyz, context: canvas.getContext("2d", { willReadFrequently: true }) };
   });
 
   function draw({ canvas, xyz, context }) {

@@ -1,0 +1,1 @@
+"""What others published: their tables as data, and what was measured here put beside them."""

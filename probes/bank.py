@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -16,6 +16,7 @@ from probes.data import Batch
 from probes.errors import NonFiniteError
 from probes.heads import build_head
 from probes.heads.base import Grid, Head
+from probes.heads.linear import LinearHead, outputs_of
 from probes.sampling import GridMap, sample_cells
 from probes.seeding import seed_of, torch_seed
 from probes.standardise import Standardiser
@@ -38,7 +39,8 @@ class ProbeBank(L.LightningModule):
         taps: tap name -> tap, for all taps of the probes.
         tasks: task name -> task, for all tasks of the probes.
         standardisers: tap name -> standardiser.
-        steps: length of the learning-rate schedule: linear warm-up over the first 5 %, then a cosine to 0.
+        steps: length of the learning-rate schedule: linear warm-up, then a cosine to 0.
+        warmup: share of the steps in which the learning rate rises.
         heads: of each probe, if they were trained before.
 
     Attributes:
@@ -55,21 +57,48 @@ class ProbeBank(L.LightningModule):
         standardisers: Mapping[str, Standardiser],
         steps: int = 1,
         heads: Sequence[Head] | None = None,
+        warmup: float = WARMUP,
     ) -> None:
         super().__init__()
         self.probes = tuple(probes)
         self.taps = {probe.tap: taps[probe.tap] for probe in self.probes}
         self.tasks = {probe.task: tasks[probe.task] for probe in self.probes}
-        self.steps, self.first = steps, 0
+        self.steps, self.first, self.warmup = steps, 0, warmup
         self._tap_index = {tap: index for index, tap in enumerate(self.taps)}
         self.standardisers = nn.ModuleList(standardisers[tap] for tap in self.taps)
-        self.heads = nn.ModuleList(heads if heads is not None else map(self._head, self.probes))
+        self.heads = nn.ModuleList(heads if heads is not None else self._build())
         self.active = [self.tasks[probe.task].trained for probe in self.probes]
         self.losses: Float[Tensor, " probe"] = torch.full((len(self.probes),), math.nan)
 
-    def _head(self, probe: ProbeSpec) -> Head:
-        with torch_seed(seed_of(*probe.start)):
-            return build_head(probe.head, self.tasks[probe.task], self.taps[probe.tap].channels)
+    def _build(self) -> Iterator[Head]:
+        trunks: dict[str, nn.Module | None] = {}
+        for probe in self.probes:
+            with torch_seed(seed_of(*probe.start)):
+                trunk = trunks.get(probe.unit)
+                channels = self.taps[probe.tap].channels
+                head = build_head(probe.head, self.tasks[probe.task], channels, probe.width, probe.depth, trunk)
+            if probe.joint:
+                trunks[probe.unit] = head.get_submodule("trunk")
+            yield head
+
+    @property
+    def owned(self) -> Sequence[Mapping[str, Tensor]]:
+        """Parameters and buffers of each head by name, but for those that a head before it has: of a shared trunk."""
+        seen: set[int] = set()
+        owned: list[dict[str, Tensor]] = []
+        for head in self.heads:
+            named = {**dict(head.named_parameters()), **dict(head.named_buffers())}
+            owned.append({name: tensor for name, tensor in named.items() if id(tensor) not in seen})
+            seen |= {id(tensor) for tensor in named.values()}
+        return owned
+
+    @property
+    def units(self) -> list[list[int]]:
+        """Positions of probes that share a trunk, and can be trained and judged together only; most are alone."""
+        members: dict[str, list[int]] = {}
+        for index, probe in enumerate(self.probes):
+            members.setdefault(probe.unit, []).append(index)
+        return list(members.values())
 
     def head(self, index: int) -> Head:
         """The head of a probe."""
@@ -95,8 +124,8 @@ class ProbeBank(L.LightningModule):
         features: Num[Tensor, "clip view y x channel"],
         scale: Float32[Tensor, "clip channel"] | None = None,
     ) -> Grid:
-        """Standardise features of one tap, once for all probes that read it. With a scale, they are int8 * scale."""
-        return Grid(self.standardiser(tap)(features if scale is None else dequantise(features, scale)))
+        """Features of one tap for all probes that read it. With a scale, they are int8 * scale."""
+        return Grid(features if scale is None else dequantise(features, scale), self.standardiser(tap))
 
     def forward(self, index: int, grid: Grid) -> Tensor:
         """Raw outputs of one probe, in float32."""
@@ -113,13 +142,35 @@ class ProbeBank(L.LightningModule):
         """Loss of each probe on one batch, NaN for those that learn no more."""
         wanted = {probe.tap for probe, active in zip(self.probes, self.active, strict=True) if active}
         grids = {tap: self.grid(tap, batch.features[tap], batch.scales.get(tap)) for tap in self.taps if tap in wanted}
-        nothing = torch.full((), math.nan, device=self.device)
-        return torch.stack(
-            [
-                self._loss(index, probe, grids[probe.tap], batch, step) if self.active[index] else nothing
-                for index, probe in enumerate(self.probes)
-            ]
-        )
+        losses = [torch.full((), math.nan, device=self.device)] * len(self.probes)
+        together: dict[tuple[str, str], list[int]] = {}
+        for index, probe in enumerate(self.probes):
+            if not self.active[index]:
+                continue
+            if isinstance(self.heads[index], LinearHead):
+                together.setdefault((probe.task, probe.tap), []).append(index)
+            else:
+                losses[index] = self._loss(index, probe, grids[probe.tap], batch, step)
+        for (task, tap), members in together.items():
+            for index, loss in zip(members, self._linear_losses(members, task, tap, grids[tap], batch), strict=True):
+                losses[index] = loss
+        return torch.stack(losses)
+
+    def _linear_losses(
+        self, members: Sequence[int], name: str, tap: str, grid: Grid, batch: Batch
+    ) -> list[Float[Tensor, ""]]:
+        """Losses of linear probes of one task and one tap.
+
+        An affine map of what lies between cells is what lies between affine maps of cells, so that features are read at
+        pixels once, and not the outputs of every probe.
+        """
+        task, targets = self.tasks[name], batch.targets[name]
+        if task.layout == "cells":
+            inputs = grid.at(targets["xy"], GridMap(*self.taps[tap].grid_map))
+        else:
+            inputs = getattr(grid, task.layout)
+        heads = [head for index in members if isinstance(head := self.heads[index], LinearHead)]
+        return [task.loss(outputs.float(), targets) for outputs in outputs_of(heads, inputs)]
 
     def _loss(self, index: int, probe: ProbeSpec, grid: Grid, batch: Batch, step: int) -> Float[Tensor, ""]:
         task, targets = self.tasks[probe.task], batch.targets[probe.task]
@@ -143,24 +194,24 @@ class ProbeBank(L.LightningModule):
 
         Biases and other vectors, which scale or shift channels, do not decay.
         """
-        groups = [
-            {"params": parameters, "lr": probe.learning_rate, "weight_decay": probe.weight_decay if decayed else 0.0}
-            for probe, head in zip(self.probes, self.heads, strict=True)
-            for decayed in (True, False)
-            if (parameters := [p for p in head.parameters() if (p.ndim > 1) == decayed])
-        ]
+        alike: dict[tuple[float, float], list[Tensor]] = {}  # few groups, since each costs time in every step
+        for probe, owned in zip(self.probes, self.owned, strict=True):
+            for parameter in (tensor for tensor in owned.values() if tensor.requires_grad):
+                decay = probe.weight_decay if parameter.ndim > 1 else 0.0
+                alike.setdefault((probe.learning_rate, decay), []).append(parameter)
+        groups = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in alike.items()]
         optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
-        factor = warmup_cosine(self.steps)
+        factor = warmup_cosine(self.steps, self.warmup)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(self.first + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def warmup_cosine(steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: linear up over the first 5 % of steps, then half a cosine down to 0.
+def warmup_cosine(steps: int, share: float = WARMUP) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: linear up over a share of the steps, then half a cosine down to 0.
 
     Loshchilov & Hutter (2017), "SGDR", eq. 5, with one cycle.
     """
-    warmup = max(1, round(WARMUP * steps))
+    warmup = max(1, round(share * steps))
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -13,11 +13,13 @@ from probes.config import ProbeSpec, TapSpec
 from probes.errors import CheckpointError
 from probes.labels import LabelSpace
 from probes.standardise import Standardiser
-from probes.tasks import get_task
+from probes.tasks import Rules, tasks_of
 from store import Readable
 from store.digest import digest_text
 from store.recipe import canonical_json
 
+EMBEDDINGS = "read.embeddings"
+"""Name in a head of the embeddings of class names that it was given."""
 WEIGHTS, CARD = "probes.safetensors", "probes.json"
 
 
@@ -28,6 +30,7 @@ class Card(BaseModel):
         features, fingerprint: name and fingerprint of the feature store the probes were trained on.
         backbone: digest of what made the features, the data set aside: equal for stores that these probes can read.
         space: classes and image size of the targets.
+        protocol: whose rules the probes were trained by.
         taps, probes: what was trained.
     """
 
@@ -38,6 +41,7 @@ class Card(BaseModel):
     fingerprint: str
     backbone: str
     space: LabelSpace
+    protocol: Rules
     taps: list[TapSpec]
     probes: list[ProbeSpec]
 
@@ -48,7 +52,7 @@ def backbone_digest(features: Readable) -> str:
     return digest_text(canonical_json(recipe))
 
 
-def save(bank: ProbeBank, directory: Path, features: Readable, space: LabelSpace) -> None:
+def save(bank: ProbeBank, directory: Path, features: Readable, space: LabelSpace, protocol: Rules) -> None:
     """Write both files. Tensors: `standardise/<tap>/mean`, `…/std`, and `<probe id>/<parameter>`."""
     from safetensors.torch import save as serialised
 
@@ -57,6 +61,7 @@ def save(bank: ProbeBank, directory: Path, features: Readable, space: LabelSpace
         fingerprint=features.fingerprint,
         backbone=backbone_digest(features),
         space=space,
+        protocol=protocol,
         taps=list(bank.taps.values()),
         probes=list(bank.probes),
     )
@@ -84,7 +89,10 @@ def load(directory: Path) -> tuple[ProbeBank, Card]:
             tap.name: Standardiser(stored[f"standardise/{tap.name}/mean"], stored[f"standardise/{tap.name}/std"])
             for tap in card.taps
         }
-        tasks = {probe.task: get_task(probe.task, card.space) for probe in card.probes}
+        tasks = tasks_of(card.probes, card.space, card.protocol)
+        for probe in card.probes:
+            if (embeddings := stored.get(f"{probe.id}/{EMBEDDINGS}")) is not None:
+                tasks[probe.task].embeddings = embeddings
         bank = ProbeBank(card.probes, {tap.name: tap for tap in card.taps}, tasks, standardisers)
         expected = _tensors(bank)
         if expected.keys() != stored.keys():
@@ -105,7 +113,6 @@ def _tensors(bank: ProbeBank) -> dict[str, Tensor]:
     for tap in bank.taps:
         for name, tensor in bank.standardiser(tap).named_buffers():
             tensors[f"standardise/{tap}/{name}"] = tensor
-    for probe, head in zip(bank.probes, bank.heads, strict=True):
-        for name, tensor in head.named_parameters():
-            tensors[f"{probe.id}/{name}"] = tensor
+    for probe, owned in zip(bank.probes, bank.owned, strict=True):
+        tensors |= {f"{probe.id}/{name}": tensor for name, tensor in owned.items()}
     return tensors

@@ -22,8 +22,15 @@ class TrainConfig(BaseModel):
         tasks: what to probe for, in the order of tables.
         taps: arrays of the feature store.
         head: kind of head.
+        width, depth: of heads that can be had in several sizes; `None` = as usual for the task.
+        protocol: whose rules: `standard`, or `paper`, those of arXiv 2605.28132, flaws included. Its tasks, losses and
+            views are the paper's; its train split is train and val together, and weights are chosen on test, which it
+            then reports. See `docs/probes.md`.
+        joint: tasks of one tap share the trunk of their heads, and learn together.
+        class_embeddings: digest of the embeddings of class names that a head was given.
         learning_rates, weight_decays: one probe per task, tap, learning rate and weight decay; the best is chosen on
             val. Of AdamW; no weight decay on biases and on what scales channels.
+        warmup: share of the steps in which the learning rate rises.
         epochs: how often each training clip is seen.
         batch_clips: clips per step.
         views: random bank frames of a clip per sample, and views of an evaluation window.
@@ -40,8 +47,14 @@ class TrainConfig(BaseModel):
     tasks: tuple[str, ...]
     taps: tuple[str, ...]
     head: str = "linear"
+    width: Annotated[int, Field(ge=16)] | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None
+    protocol: Literal["standard", "paper"] = "standard"
+    joint: bool = False
+    class_embeddings: str | None = None
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = LEARNING_RATES
     weight_decays: Annotated[tuple[Decay, ...], Field(min_length=1)] = WEIGHT_DECAYS
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     epochs: Annotated[int, Field(ge=1)] = 40
     batch_clips: Annotated[int, Field(ge=1)] = 4
     views: Annotated[int, Field(ge=2)] = 4
@@ -82,17 +95,35 @@ class ProbeSpec(BaseModel):
     learning_rate: float
     weight_decay: float
     seed: int
+    width: int | None = None
+    depth: int | None = None
+    joint: bool = False
+
+    @property
+    def label(self) -> str:
+        """The head with its size, if that is not the usual one: `alternating-w256-d0`."""
+        sizes = (("w", self.width), ("d", self.depth))
+        return "-".join([self.head, *(f"{letter}{size}" for letter, size in sizes if size is not None)])
 
     @property
     def id(self) -> str:
         """Unique and stable: `depth/blocks.20@t502/linear/lr0.01/wd0.01/seed0`."""
+        return f"{self.task}/{self._trained}"
+
+    @property
+    def unit(self) -> str:
+        """Equal for probes that share a trunk, and that can be trained and judged together only."""
+        return f"joint/{self._trained}" if self.joint else self.id
+
+    @property
+    def _trained(self) -> str:
         trained = f"lr{self.learning_rate:g}/wd{self.weight_decay:g}/seed{self.seed}"
-        return f"{self.task}/{self.tap}/{self.head}/{trained}"
+        return f"{self.tap}/{self.label}/{trained}"
 
     @property
     def start(self) -> tuple[str, str, str, int]:
         """What initial weights and dropout are seeded by: probes that differ in how they are trained start alike."""
-        return self.task, self.tap, self.head, self.seed
+        return self.task, self.tap, self.label, self.seed
 
 
 def probes_of(config: TrainConfig) -> list[ProbeSpec]:
@@ -111,7 +142,17 @@ def probes_of(config: TrainConfig) -> list[ProbeSpec]:
         seeds = config.seeds if trained else config.seeds[:1]
         head = config.head if trained else UNTRAINED
         probes += [
-            ProbeSpec(task=task, tap=tap, head=head, learning_rate=rate, weight_decay=decay, seed=seed)
+            ProbeSpec(
+                task=task,
+                tap=tap,
+                head=head,
+                learning_rate=rate,
+                weight_decay=decay,
+                seed=seed,
+                width=config.width if trained else None,
+                depth=config.depth if trained else None,
+                joint=config.joint and trained,
+            )
             for tap in config.taps
             for rate in rates
             for decay in decays

@@ -20,7 +20,7 @@ from probes.inputs import TRAIN, VAL, Inputs
 from probes.pools import TargetPools
 from probes.seeding import generator
 from probes.tasks.base import Task
-from probes.views import random_views
+from probes.views import training_views
 from store.reading.ring import SLOTS, Ring
 
 Item = TypeVar("Item")
@@ -85,6 +85,7 @@ class Stream:
         self._inputs, self._config, self._pin, self._share = inputs, config, pin, share
         self._tasks = {name: task for name, task in tasks.items() if task.trained}
         self.pools = TargetPools(inputs, self._tasks, config.seed, shuffled=config.shuffle_labels)
+        self._check = finite_check(inputs)
         self._schedule = schedule(inputs.rows[TRAIN], config)
 
     @property
@@ -121,7 +122,7 @@ class Stream:
             frames=self._config.views,
             slots=slots,
             pin=self._pin,
-            check=finite_check(self._inputs),
+            check=self._check,
         )
 
     def request(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
@@ -135,13 +136,7 @@ class Stream:
         return {name: task.share(self._collate(name, samples, frames)) for name, task in self._tasks.items()}
 
     def _frames(self, samples: Sequence[Sample]) -> list[NDArray[Any]]:
-        config = self._config
-        return [
-            random_views(
-                len(self._inputs.clip(sample.row).bank), config.views, config.seed, "views", sample.epoch, sample.row
-            )
-            for sample in samples
-        ]
+        return [training_views(self._config, self._inputs.clip(sample.row), sample.epoch) for sample in samples]
 
     def _collate(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
         config = self._config
@@ -174,16 +169,18 @@ class Batches:
 
     def __init__(self, stream: Stream, taps: Sequence[str], samples: Sequence[Sequence[Sample]], slots: int) -> None:
         self._stream, self._taps, self._samples, self._slots = stream, tuple(taps), samples, slots
+        self._ring: Ring | None = None  # kept from one validation to the next: fresh memory is slow
         self.waited, self.read, self.clips = 0.0, 0, 0
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __iter__(self) -> Iterator[Batch]:
-        ring = self._stream.ring(self._taps, max(map(len, self._samples), default=1), self._slots)
+        if self._ring is None:
+            self._ring = self._stream.ring(self._taps, max(map(len, self._samples), default=1), self._slots)
         requests = map(self._stream.request, self._samples)
         with (
-            closing(ring.read(requests)) as stored,
+            closing(self._ring.read(requests)) as stored,
             closing(prefetch(map(self._stream.targets, self._samples))) as said,
         ):
             asked = perf_counter()

@@ -38,12 +38,20 @@ def standardiser_of(inputs: Inputs, tap: str, stride: int) -> Standardiser:
 
 
 def finite_check(inputs: Inputs) -> Callable[[ClipRead], None]:
-    """A check for `Ring`. It raises `NonFiniteError` with the clip's name."""
+    """A check for `Ring`. It raises `NonFiniteError` with the clip's name.
+
+    A frame is looked at when it is first read; what a store holds of a clip never changes.
+    """
+    finite: set[tuple[str, int, int]] = set()
 
     def check(read: ClipRead) -> None:
         dtype = inputs.features.info(read.tap).dtype
         if read.scale is None:
-            _require_finite(inputs, read.tap, read.row, read.frames, read.values, dtype)
+            for position, frame in enumerate(read.frames):
+                if (read.tap, read.row, frame) not in finite:
+                    values = read.values[position : position + 1]
+                    _require_finite(inputs, read.tap, read.row, [frame], values, dtype)
+                    finite.add((read.tap, read.row, frame))
         else:  # int8 is finite, its scale need not be
             scale = np.broadcast_to(read.scale, (1, 1, 1, len(read.scale)))
             _require_finite(inputs, read.tap, read.row, read.frames, scale, "float32")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.config import TapSpec
 from probes.errors import ProbesError, SplitError, TargetsError, UnknownNameError
-from probes.tasks import TASKS
+from probes.tasks import TASKS, Rules, needs_of, paper_class
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -124,15 +124,19 @@ def align(
     views: int,
     limit: int | None,
     splits: Sequence[str] = SPLITS,
+    rules: Rules = "standard",
 ) -> Inputs:
     """Match clips by id and choose the rows of each split.
+
+    By the paper's rules there is no third split: train and val are trained on, and test, on which results are reported,
+    stands for val as well. That is a flaw, and part of its protocol.
 
     Raises:
         store.MissingClipError: no clip of a split is committed for all taps.
         TargetsError: a clip has no targets, or targets of other frames or of another split.
         SplitError: a clip has fewer bank frames than `views`.
     """
-    needed = sorted(set().union(*(TASKS[task].needs for task in tasks)))
+    needed = sorted(set().union(*(needs_of(task, rules) for task in tasks)))
     rows = {split: features.rows(split=split, arrays=list(taps))[:limit] for split in splits}
     known = {clip.id: clip for clip in targets.clips}
     held = set(targets.rows(arrays=needed))
@@ -160,7 +164,24 @@ def align(
                 f"{features.name}: clip {clip.id} has {len(clip.bank)} bank frames, fewer than --views {views}."
             )
         target_rows[row] = other.row
-    return Inputs(features, targets, rows, target_rows, label_space(targets))
+    if rules == "paper" and TRAIN in rows:
+        rows = {TRAIN: [*rows[TRAIN], *rows[VAL]], VAL: rows[TEST], TEST: rows[TEST]}
+    space = label_space(targets)
+    if "tagging" in tasks and TRAIN in rows:
+        space = space.model_copy(update={"rates": _rates(targets, [target_rows[row] for row in rows[TRAIN]], space)})
+    return Inputs(features, targets, rows, target_rows, space)
+
+
+def _rates(targets: FeatureStore, rows: Sequence[int], space: LabelSpace) -> tuple[float, ...]:
+    """Share of clips that show each thing class: in two frames or more, with as many pixels as a tag asks for."""
+    from probes.tasks.tagging import VISIBLE
+
+    things = [k - 1 for k in space.thing_ids]
+    shown = 0.0
+    for row in rows:
+        pixels = targets.read("class_pixels", row)[:, things]
+        shown = shown + ((pixels.sum(0) >= VISIBLE * space.height * space.width) & ((pixels > 0).sum(0) >= 2))
+    return tuple((shown / len(rows)).tolist())  # type: ignore[attr-defined]
 
 
 def label_space(targets: FeatureStore) -> LabelSpace:
@@ -184,8 +205,8 @@ def label_space(targets: FeatureStore) -> LabelSpace:
     )
 
 
-def choose_tasks(asked: Sequence[str], targets: FeatureStore) -> list[str]:
-    """Tasks by name; `all` are those that the targets allow.
+def choose_tasks(asked: Sequence[str], targets: FeatureStore, rules: Rules = "standard") -> list[str]:
+    """Tasks by name; `all` are those that the targets and the rules allow.
 
     Raises:
         UnknownNameError: no such task; names the nearest.
@@ -194,9 +215,11 @@ def choose_tasks(asked: Sequence[str], targets: FeatureStore) -> list[str]:
     for name in asked:
         if name != "all" and name not in TASKS:
             raise UnknownNameError(did_you_mean("task", name, [*TASKS, "all"]))
-    lacking = {name: sorted(TASKS[name].needs - targets.arrays.keys()) for name in TASKS}
+        if rules == "paper" and name != "all":
+            paper_class(name)
+    lacking = {name: sorted(needs_of(name, rules) - targets.arrays.keys()) for name in TASKS}
     if "all" in asked:
-        chosen = [name for name in TASKS if not lacking[name]]
+        chosen = [name for name in TASKS if not lacking[name] and (rules == "standard" or TASKS[name].paper)]
     else:
         chosen = [name for name in TASKS if name in asked]
     for name in chosen:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Integer, UInt8
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from probes.errors import TargetsError
 from probes.geometry import normals_from_depth
 from probes.seeding import generator
 
@@ -28,6 +29,7 @@ class LabelSpace(BaseModel):
         names: class `k` (from 1) is `names[k - 1]`; 0 means nothing.
         things: whether each class is countable.
         height, width: size of target images in pixels.
+        rates: share of training clips that show each thing class, for tables by frequency; `None` if not counted.
         metric: whether lengths are metres; if not, each scene has a unit of its own.
     """
 
@@ -38,6 +40,7 @@ class LabelSpace(BaseModel):
     height: int
     width: int
     metric: bool = True
+    rates: tuple[float, ...] | None = None
 
     @property
     def thing_ids(self) -> list[int]:
@@ -132,6 +135,15 @@ class ClipLabels:
     def posed(self) -> Bool[np.ndarray, " frame"]:
         """Whether the pose of a frame is known: in the store, an unknown one is all zero."""
         return np.asarray(self._poses.any(axis=(1, 2)))
+
+    def require_poses(self, windows: Integer[np.ndarray, "window view"]) -> None:
+        """Raise `TargetsError` if a pose that these windows show is not known."""
+        if not self.posed[windows].all():
+            lost = sorted(set(windows[~self.posed[windows]].tolist()))
+            raise TargetsError(
+                f"a clip has no pose at bank positions {lost}, and the paper's protocol cannot leave views out. "
+                "Use the standard protocol, or extract without that clip."
+            )
 
     @cached_property
     def _poses(self) -> Float[np.ndarray, "frame 4 4"]:

@@ -26,6 +26,7 @@ class Plan:
         taps: the taps of `config`, in execution order.
         out: the run directory.
         protocols: task name -> protocol.
+        embeddings: file of the embeddings of class names, for heads whose queries they are.
     """
 
     inputs: Inputs
@@ -33,6 +34,7 @@ class Plan:
     taps: Sequence[TapSpec]
     out: Path
     protocols: Mapping[str, Protocol]
+    embeddings: Path | None = None
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -60,6 +62,8 @@ def default_out(features: str, dataset: str, config: TrainConfig) -> Path:
     parts = [*model.split("/"), extracted] if model else [extracted]
     parts += [dataset] * (dataset != extracted)
     parts += [config.head] * (config.head != "linear")
+    parts += [f"d{config.depth}"] * (config.depth is not None)
+    parts += [config.protocol] * (config.protocol != "standard")
     parts += ["shuffled"] * config.shuffle_labels
     return Path("runs") / "-".join(parts)
 

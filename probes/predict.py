@@ -21,8 +21,8 @@ from probes.heads.base import Grid
 from probes.inputs import TEST, VAL, Inputs
 from probes.labels import ClipLabels
 from probes.sampling import GridMap
-from probes.tasks.base import join
-from probes.views import windows
+from probes.tasks.base import Task, join
+from probes.views import evaluation_windows
 
 if TYPE_CHECKING:
     from evaluate.protocols import Protocol
@@ -54,8 +54,9 @@ class Scores:
 
 
 def scored(inputs: Inputs) -> list[str]:
-    """The splits that are scored: val and test, as far as there are any."""
-    return [split for split in (VAL, TEST) if inputs.rows.get(split)]
+    """The splits that are scored: val and test, as far as there are any, and test alone where it stands for val."""
+    both = [split for split in (VAL, TEST) if inputs.rows.get(split)]
+    return [TEST] if inputs.rows.get(VAL) == inputs.rows.get(TEST) else both
 
 
 def scenes_of(inputs: Inputs, split: str) -> dict[str, list[int]]:
@@ -86,10 +87,10 @@ def score(
     """
     scores = Scores()
     scenes = [(split, scene, rows) for split in scored(inputs) for scene, rows in scenes_of(inputs, split).items()]
-    most = max(sum(len(inputs.clip(row).bank) // config.views for row in rows) for _, _, rows in scenes)
+    most = max(sum(len(evaluation_windows(config, inputs.clip(row))) for row in rows) for _, _, rows in scenes)
     with _workers() as pool:
         for split, scene, rows in scenes:
-            clips = _labelled(bank, inputs, rows, config.views, most)
+            clips = _labelled(bank, inputs, rows, config, most)
             work = [pool.submit(_score_tap, bank, inputs, protocols, tap, clips) for tap in bank.taps]
             for probe_id, statistics in (result for future in work for result in future.result()):
                 scores.add(probe_id, split, statistics)
@@ -118,14 +119,18 @@ class _Clips(NamedTuple):
     most: int
 
 
-def _labelled(bank: ProbeBank, inputs: Inputs, rows: Sequence[int], views: int, most: int) -> _Clips:
+def _labelled(bank: ProbeBank, inputs: Inputs, rows: Sequence[int], config: TrainConfig, most: int) -> _Clips:
     labels = [inputs.labels(row) for row in rows]
-    seen = [windows(len(inputs.clip(row).bank), views) for row in rows]
-    targets = {
-        name: task.pad(join([task.target(clip, view) for clip, view in zip(labels, seen, strict=True)]), most)
-        for name, task in bank.tasks.items()
-    }
+    seen = [evaluation_windows(config, inputs.clip(row)) for row in rows]
+    targets = {name: _joined(task, labels, seen, most) for name, task in bank.tasks.items()}
     return _Clips(rows, seen, targets, most)
+
+
+def _joined(
+    task: Task, labels: Sequence[ClipLabels], seen: Sequence[NDArray[Any]], most: int
+) -> Mapping[str, NDArray[Any]]:
+    targets = [task.target(clip, views) for clip, views in zip(labels, seen, strict=True)]
+    return task.pad(join(targets, task.constant), most)
 
 
 @torch.inference_mode()
@@ -209,7 +214,7 @@ def examples(bank: ProbeBank, inputs: Inputs, best: Sequence[Best], config: Trai
         tap = bank.taps[bank.probes[index].tap]
         for scene, rows in list(scenes_of(inputs, TEST).items())[:EXAMPLES]:
             clip, labels = inputs.clip(rows[0]), inputs.labels(rows[0])
-            window = windows(len(clip.bank), config.views)[:1]
+            window = evaluation_windows(config, clip)[:1]
             features = read_features(inputs, tap.name, clip.row, window[0].tolist()).to(bank.device)
             task = bank.tasks[choice.task]
             prediction = task.predict(bank(index, bank.grid(tap.name, features[None])), GridMap(*tap.grid_map))
@@ -226,7 +231,11 @@ def examples(bank: ProbeBank, inputs: Inputs, best: Sequence[Best], config: Trai
 
 
 def _show_depth(prediction: Statistics, labels: ClipLabels, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    return {"depth": labels.depth[frames], "depth_pred": prediction["depth"]}
+    true, said = labels.depth[frames], prediction["depth"]
+    if said.ndim > true.ndim:  # by the paper's rules: one window, in a unit that its protocol undoes by medians
+        known = true > 0
+        said = said[0] * (np.median(true[known]) / np.median(said[0][known]) if known.any() else np.float32(1))
+    return {"depth": true, "depth_pred": said.astype(np.float32)}
 
 
 def _show_classes(prediction: Statistics, labels: ClipLabels, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:

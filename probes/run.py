@@ -14,13 +14,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from evaluate.records import ProbeInfo, RunInfo, RunWriter
 from probes.bank import ProbeBank
 from probes.checkpoint import save
 from probes.config import ProbeSpec, TapSpec, probes_of
 from probes.data import Stream
+from probes.errors import ProbesError
 from probes.features import standardiser_of
 from probes.heads import build_head
 from probes.heads.base import Head
@@ -28,7 +32,7 @@ from probes.inputs import TRAIN
 from probes.plan import Plan
 from probes.predict import Best, record
 from probes.standardise import Standardiser
-from probes.tasks import get_task
+from probes.tasks import tasks_of
 from probes.tasks.base import Task
 from probes.training.fit import fit
 from probes.training.log import METRICS, VALIDATION
@@ -97,7 +101,9 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
     """
     inputs, config = plan.inputs, plan.config
     device = how.machine.device
-    tasks = {name: get_task(name, inputs.space) for name in config.tasks}
+    tasks = tasks_of(probes_of(config), inputs.space, config.protocol)
+    if plan.embeddings is not None:
+        tasks["tagging"].embeddings = read_embeddings(plan.embeddings, tasks["tagging"].classes)
     taps = {tap.name: tap for tap in plan.taps}
     stream = Stream(inputs, tasks, config, pin=device.type == "cuda", share=(rank, how.machine.devices))
     with meter.phase("targets", len(inputs.rows[TRAIN]), f"clips of {inputs.targets.name}"):
@@ -112,7 +118,8 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
     candidates: list[Candidate] = []
     chosen: dict[tuple[str, str, int], tuple[Candidate, Head]] = {}
     for number, members in enumerate(_passes(plan, tasks, probes, how), 1):
-        bank = ProbeBank([probes[index] for index in members], taps, tasks, standardisers, stream.steps)
+        wanted = [probes[index] for index in members]
+        bank = ProbeBank(wanted, taps, tasks, standardisers, stream.steps, warmup=config.warmup)
         bank.start_at(priors)
         folder = place / f"pass-{number}"
         folder.mkdir(exist_ok=True)
@@ -126,6 +133,20 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
     return ProbeBank(list(heads), taps, tasks, standardisers, heads=list(heads.values())).to(device).eval(), candidates
 
 
+def read_embeddings(path: Path, classes: Sequence[str]) -> Float[Tensor, "thing channel"]:
+    """Embeddings of class names from a `.npy` file. Raises `ProbesError` if it is none, or of other classes."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ProbesError(f"--class-embeddings {path}: cannot be read as an array ({error}).") from error
+    if values.ndim != 2 or len(values) != len(classes) or values.dtype.kind != "f" or not np.isfinite(values).all():
+        raise ProbesError(
+            f"--class-embeddings {path}: expected finite numbers (class, channel) for {len(classes)} classes, got "
+            f"{values.dtype} {values.shape}. The classes are, in this order: {', '.join(classes)}."
+        )
+    return torch.from_numpy(values.astype(np.float32))
+
+
 def _passes(plan: Plan, tasks: Mapping[str, Task], probes: Sequence[ProbeSpec], how: How) -> list[list[int]]:
     config, features = plan.config, plan.inputs.features
     sizes, reading = {}, {}
@@ -135,7 +156,7 @@ def _passes(plan: Plan, tasks: Mapping[str, Task], probes: Sequence[ProbeSpec], 
         reading[tap.name] = tap_bytes(tap, cells, info.physical.itemsize, config)
         with torch.device("meta"):
             for probe in {probe.task: probe for probe in probes if probe.tap == tap.name}.values():
-                head = build_head(probe.head, tasks[probe.task], tap.channels)
+                head = build_head(probe.head, tasks[probe.task], tap.channels, probe.width, probe.depth)
                 sizes[probe.task, tap.name] = probe_bytes(head, cells, config)
     budget = how.memory or free_memory(how.machine.device)
     passes = plan_passes(probes, reading, [sizes[probe.task, probe.tap] for probe in probes], budget)
@@ -160,7 +181,7 @@ def _write(
 ) -> list[Best]:
     inputs, config = plan.inputs, plan.config
     with RunWriter(plan.out, run_info(plan, bank, how.command), replace=replace) as writer:
-        save(bank, writer.staging, inputs.features, inputs.space)
+        save(bank, writer.staging, inputs.features, inputs.space, config.protocol)
         best = record(writer, bank, inputs, plan.protocols, config, meter)
         _write_search(writer.staging / SEARCH, candidates, bank.probes)
         for folder in sorted(place.glob("pass-*")):
@@ -195,6 +216,7 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
         shuffled=plan.config.shuffle_labels,
         dataset=plan.inputs.targets.recipe.dataset.name,
         features_fingerprint=plan.inputs.features.fingerprint,
+        draw_of=features.draw_of,
         targets_fingerprint=plan.inputs.targets.fingerprint,
         config=plan.recorded,
         protocols={task: protocol.id for task, protocol in plan.protocols.items()},
@@ -217,7 +239,7 @@ def _probe_info(probe: ProbeSpec, tap: TapSpec, parameters: int) -> ProbeInfo:
         site=tap.site,
         depth=tap.depth,
         noise=tap.noise,
-        head=probe.head,
+        head=probe.label,
         learning_rate=probe.learning_rate,
         weight_decay=probe.weight_decay,
         seed=probe.seed,

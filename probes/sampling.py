@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 
@@ -40,6 +40,34 @@ def sample_cells(
     points = 2 * grid_map.to_grid(xy).reshape(images.shape[0], 1, -1, 2) - 1
     values = F.grid_sample(images, points, mode="bilinear", padding_mode="border", align_corners=False)
     return values[:, :, 0].transpose(1, 2).reshape(*batch, -1, channels)
+
+
+def read_cells(
+    cells: Num[Tensor, "clip *view y x channel"], xy: Float[Tensor, "clip *view sample 2"], grid_map: GridMap
+) -> Float[Tensor, "clip *view sample channel"]:
+    """The same values in float32, without a gradient, from cells of any type. Only cells beside positions are read.
+
+    Clip by clip: what is in work at a time then stays in the cache.
+    """
+    height, width, channels = cells.shape[-3:]
+    at = grid_map.to_grid(xy.flatten(1, -2)) * xy.new_tensor([width, height]) - 0.5
+    last = xy.new_tensor([width - 1, height - 1])
+    at = torch.minimum(at.clamp(min=0), last)
+    near = at.floor()
+    share, low, high = at - near, near.long(), torch.minimum(near + 1, last).long()
+    views = xy.shape[1:-2].numel()
+    frame = torch.arange(views, device=xy.device).repeat_interleave(xy.shape[-2]) * (height * width)
+    corners = [
+        (frame + y[..., 1] * width + x[..., 0], wy[..., 1] * wx[..., 0])
+        for y, wy in ((low, 1 - share), (high, share))
+        for x, wx in ((low, 1 - share), (high, share))
+    ]
+    values = xy.new_empty(*xy.shape[:-1], channels, dtype=torch.float32)
+    for clip, rows in enumerate(cells.reshape(len(cells), -1, channels)):
+        out = values[clip].view(-1, channels).zero_()
+        for index, weight in corners:
+            out.addcmul_(rows[index[clip]].float(), weight[clip, :, None])
+    return values
 
 
 def interpolation_matrix(size: int, cells: int, scale: float = 1.0, offset: float = 0.0) -> Float[Tensor, "size cells"]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evaluate.protocols import Protocol
     from probes.labels import LabelSpace
     from probes.predict import Best
+    from probes.tasks import Rules
 
 DATA, PROBES, TRAINING, RUN = "Which features", "Which probes", "How they are trained", "How it is run"
 
@@ -23,12 +24,13 @@ def names(values: list[str] | None) -> list[str]:
     return [name for value in values or [] for name in value.split(",") if name]
 
 
-def protocols_of(tasks: Sequence[str], space: LabelSpace) -> dict[str, Protocol]:
-    """The standard protocol of each task."""
-    from evaluate.protocols import get_protocol
+def protocols_of(tasks: Sequence[str], space: LabelSpace, rules: Rules) -> dict[str, Protocol]:
+    """The protocol by which each task is measured."""
+    from evaluate.protocols import PAPER, STANDARD, get_protocol
 
     classes = {"tagging": space.thing_names, "segmentation": list(space.names)}
-    return {task: get_protocol(task, classes.get(task, [])) for task in tasks}
+    family = PAPER if rules == "paper" else STANDARD
+    return {task: get_protocol(task, classes.get(task, []), family) for task in tasks}
 
 
 def report(out: Path, protocols: Mapping[str, Protocol], best: Sequence[Best], *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from probes.bank import ProbeBank
     from probes.checkpoint import Card
     from probes.labels import LabelSpace
+    from probes.tasks import Rules
     from store import Readable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -64,11 +66,13 @@ def measure(
     trained = TrainConfig.model_validate({name: info.config[name] for name in TrainConfig.model_fields})
     tasks = _tasks(names(task), bank, run)
     config = trained.model_copy(update={"tasks": tasks, "limit": limit})
-    splits = [split for split in (VAL, TEST) if any(clip.split == split for clip in store.clips)]
-    inputs = align(store, labels, config.taps, tasks, config.views, limit, splits)
+    wanted = (TEST,) if card.protocol == "paper" else (VAL, TEST)
+    splits = [split for split in wanted if any(clip.split == split for clip in store.clips)]
+    inputs = align(store, labels, config.taps, tasks, config.views, limit, splits, card.protocol)
     _check(card, store, inputs.space, tasks)
-    bank = _on(bank, inputs.space, tasks).to(torch_device(device)).eval()
-    protocols = protocols_of(tasks, inputs.space)
+    inputs = replace(inputs, space=inputs.space.model_copy(update={"rates": card.space.rates}))
+    bank = _on(bank, inputs.space, card.protocol, tasks).to(torch_device(device)).eval()
+    protocols = protocols_of(tasks, inputs.space, card.protocol)
     place = out or run.parent / f"{run.name}-on-{labels.recipe.dataset.name}"
     told = info.model_copy(
         update={
@@ -76,6 +80,7 @@ def measure(
             "dataset": labels.recipe.dataset.name,
             "trained_on": info.trained_on or (info.dataset if info.dataset != labels.recipe.dataset.name else None),
             "features_fingerprint": store.fingerprint,
+            "draw_of": store.recipe.draw_of,
             "targets_fingerprint": labels.fingerprint,
             "config": config.model_dump(mode="json") | {"clips": {split: len(inputs.rows[split]) for split in splits}},
             "protocols": {name: protocol.id for name, protocol in protocols.items()},
@@ -87,7 +92,7 @@ def measure(
     )
     with bars() as progress, RunWriter(place, told, replace=force) as writer:
         meter = Meter(writer.staging, progress)
-        save(bank, writer.staging, store, inputs.space)
+        save(bank, writer.staging, store, inputs.space, card.protocol)
         best = record(writer, bank, inputs, protocols, config, meter)
         meter.end("done")
     report(place, protocols, best, as_json=as_json)
@@ -125,16 +130,16 @@ def _check(card: Card, features: Readable, space: LabelSpace, tasks: Sequence[st
         )
 
 
-def _on(bank: ProbeBank, space: LabelSpace, tasks: Sequence[str]) -> ProbeBank:
+def _on(bank: ProbeBank, space: LabelSpace, protocol: Rules, tasks: Sequence[str]) -> ProbeBank:
     """The same probes, those of some tasks, on targets of another size."""
     from probes.bank import ProbeBank
-    from probes.tasks import get_task
+    from probes.tasks import tasks_of
 
     chosen = [index for index, probe in enumerate(bank.probes) if probe.task in tasks]
     return ProbeBank(
         [bank.probes[index] for index in chosen],
         bank.taps,
-        {name: get_task(name, space) for name in tasks},
+        tasks_of([bank.probes[index] for index in chosen], space, protocol),
         {tap: bank.standardiser(tap) for tap in bank.taps},
         heads=[bank.head(index) for index in chosen],
     )

@@ -14,6 +14,7 @@ import typer
 from probes.config import LEARNING_RATES, VALIDATIONS, WEIGHT_DECAYS, TrainConfig
 from probes.heads import HEADS
 from probes.terminal import DATA, PROBES, RUN, TRAINING, names, protocols_of, report, run_app
+from store.digest import digest_file
 
 LOGGERS = ("tensorboard", "wandb", "trackio")
 
@@ -48,7 +49,34 @@ def train(
         list[str] | None,
         typer.Option(help="Task to probe for; repeatable. Default: all there are.", rich_help_panel=PROBES),
     ] = None,
+    protocol: Annotated[
+        Literal["standard", "paper"],
+        typer.Option(
+            help="Whose rules: ours; or those of arXiv 2605.28132, flaws included: its tasks, losses, views, and the "
+            "choice of weights on the split that is reported.",
+            rich_help_panel=PROBES,
+        ),
+    ] = "standard",
     head: Annotated[str, typer.Option(help=f"Kind of head: {', '.join(HEADS)}.", rich_help_panel=PROBES)] = "linear",
+    width: Annotated[
+        int | None,
+        typer.Option(min=16, help="Of heads alternating and dpt; default: the paper's.", rich_help_panel=PROBES),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the head alternating; 0 = no attention at all.", rich_help_panel=PROBES),
+    ] = None,
+    joint: Annotated[
+        bool,
+        typer.Option("--joint", help="Tasks of a tap share the trunk of head alternating.", rich_help_panel=PROBES),
+    ] = False,
+    class_embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Array .npy (class, channel): queries of tagging with head alternating; learned if not given.",
+            rich_help_panel=PROBES,
+        ),
+    ] = None,
     learning_rate: Annotated[
         list[float] | None,
         typer.Option(
@@ -83,6 +111,10 @@ def train(
     epochs: Annotated[
         int, typer.Option(min=1, help="How often each training clip is seen.", rich_help_panel=TRAINING)
     ] = 40,
+    warmup: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Share of steps that the learning rate rises in.", rich_help_panel=TRAINING),
+    ] = 0.05,
     batch_clips: Annotated[int, typer.Option(min=1, help="Clips per step.", rich_help_panel=TRAINING)] = 4,
     views: Annotated[
         int, typer.Option(min=2, help="Frames of a clip per sample and evaluation window.", rich_help_panel=TRAINING)
@@ -139,14 +171,20 @@ def train(
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     feature_store, target_store = open_inputs(features, targets, dataset, fusion)
-    tasks = choose_tasks(names(task) or ["all"], target_store)
+    tasks = choose_tasks(names(task) or ["all"], target_store, protocol)
     chosen = choose_taps(names(taps), feature_store)
     config = TrainConfig(
         tasks=tuple(tasks),
         taps=tuple(tap.name for tap in chosen),
         head=head,
+        width=width,
+        depth=depth,
+        protocol=protocol,
+        joint=joint,
+        class_embeddings=None if class_embeddings is None else digest_file(class_embeddings),
         learning_rates=_numbers(learning_rate, LEARNING_RATES),
         weight_decays=_numbers(weight_decay, WEIGHT_DECAYS),
+        warmup=warmup,
         epochs=epochs,
         batch_clips=batch_clips,
         views=views,
@@ -158,9 +196,9 @@ def train(
         shuffle_labels=shuffle_labels,
     )
     _check(config, devices)
-    inputs = align(feature_store, target_store, config.taps, tasks, views, limit)
+    inputs = align(feature_store, target_store, config.taps, tasks, views, limit, rules=protocol)
     place = out or default_out(feature_store.name, target_store.recipe.dataset.name, config)
-    plan = Plan(inputs, config, chosen, place, protocols_of(tasks, inputs.space))
+    plan = Plan(inputs, config, chosen, place, protocols_of(tasks, inputs.space, protocol), class_embeddings)
     if (found := existing_run(plan)) is not None and not force:
         info, changed = found
         if not changed:
@@ -191,7 +229,14 @@ def _check(config: TrainConfig, devices: int) -> None:
     from probes.errors import ProbesError
     from probes.heads import head_class
 
+    sized = {"width": ("alternating", "dpt"), "depth": ("alternating",), "joint": ("alternating",)}
+    given = {"width": config.width is not None, "depth": config.depth is not None, "joint": config.joint}
     head_class(config.head)
+    for name, heads in sized.items():
+        if given[name] and config.head not in heads:
+            raise ProbesError(f"--{name}: of no meaning for --head {config.head}; it is for {' and '.join(heads)}.")
+    if config.class_embeddings and (config.head != "alternating" or "tagging" not in config.tasks):
+        raise ProbesError("--class-embeddings: of no meaning but for the task tagging with --head alternating.")
     if config.batch_clips % devices:
         raise ProbesError(
             f"--devices {devices}: a batch of {config.batch_clips} clips cannot be shared equally. "

@@ -9,10 +9,18 @@ from probes.errors import ProbesError, UnknownNameError
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from probes.heads.base import Head
     from probes.tasks.base import Task
 
-HEADS: dict[str, str] = {"linear": "LinearHead", "mlp": "MlpHead", "attentive": "AttentiveHead"}
+HEADS: dict[str, str] = {
+    "linear": "LinearHead",
+    "mlp": "MlpHead",
+    "attentive": "AttentiveHead",
+    "dpt": "DptHead",
+    "alternating": "AlternatingHead",
+}
 """Head name -> class in the file of that name."""
 UNTRAINED = "identity"
 """Head of the tasks that are solved without training, whatever head the others get."""
@@ -27,8 +35,15 @@ def head_class(name: str) -> type[Head]:
     return cls
 
 
-def build_head(name: str, task: Task, channels: int) -> Head:
-    """Build a head for a task, with torch's generator.
+def build_head(
+    name: str,
+    task: Task,
+    channels: int,
+    width: int | None = None,
+    depth: int | None = None,
+    trunk: nn.Module | None = None,
+) -> Head:
+    """Build a head for a task, with torch's generator: see `Head.build`.
 
     Raises:
         UnknownNameError: no such head.
@@ -41,4 +56,4 @@ def build_head(name: str, task: Task, channels: int) -> Head:
             f"--head {name}: gives outputs of {' or '.join(sorted(cls.layouts))}, and the task {task.name} asks about "
             f"{task.layout}. Heads for it: {', '.join(fitting)}; or leave the task out with --task."
         )
-    return cls(task.layout, channels, task.outputs)
+    return cls.build(task, channels, width, depth, trunk)

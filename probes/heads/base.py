@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-Layout = Literal["cells", "views", "pairs"]
-"""What a head speaks of: each cell; each view; view 0 and one other view."""
+from probes.sampling import GridMap, read_cells
+
+if TYPE_CHECKING:
+    from probes.tasks.base import Task
+
+Layout = Literal["cells", "views", "pairs", "clip", "poses"]
+"""What a head speaks of: each cell; each view; view 0 and one other view; all views together; the pose of each view."""
+
+
+class HeadSize(NamedTuple):
+    """Width and depth of a head that can be had in several sizes."""
+
+    width: int
+    depth: int
+
 
 WEIGHT_STD = 0.01
 """Last weights start this small, so that a probe starts at its bias: the best prediction that ignores the features."""
 
 
 class Grid:
-    """Standardised features of one tap for some views of some clips, with what several heads share."""
+    """Standardised features of one tap for some views of some clips, with what several heads share.
 
-    def __init__(self, cells: Float[Tensor, "clip view y x channel"]) -> None:
-        self.cells = cells
+    Standardising is an affine map of each channel, so that it may come after a mean over cells or an interpolation
+    between them. There it touches few numbers: a grid of which only these are asked for is never standardised whole.
+
+    Args:
+        features: of each cell.
+        standardise: makes features, whose last axis is that of the channels, standardised ones in float32; without it
+            they are that already.
+    """
+
+    def __init__(
+        self,
+        features: Num[Tensor, "clip view y x channel"],
+        standardise: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._features, self._standardise = features, standardise or _as_they_are
         self._through: dict[nn.Module, Any] = {}
+
+    @cached_property
+    def cells(self) -> Float[Tensor, "clip view y x channel"]:
+        """All cells."""
+        return self._standardise(self._features)
 
     @cached_property
     def views(self) -> Float[Tensor, "clip view channel"]:
         """Mean over the cells of each view."""
-        return self.cells.mean((2, 3))
+        # View by view: what is in work at a time then stays in the cache.
+        means = torch.stack([view.float().mean((0, 1)) for view in self._features.flatten(0, 1)])
+        return self._standardise(means.view(*self._features.shape[:2], -1))
+
+    def at(
+        self, xy: Float[Tensor, "clip view sample 2"], grid_map: GridMap
+    ) -> Float[Tensor, "clip view sample channel"]:
+        """Bilinear values at normalised image positions, see `probes.sampling.sample_cells`."""
+        return self._standardise(read_cells(self._features, xy, grid_map))
 
     @cached_property
     def pairs(self) -> Float[Tensor, "clip pair channel_twice"]:
@@ -39,6 +79,10 @@ class Grid:
         if trunk not in self._through:
             self._through[trunk] = trunk(self.cells)
         return self._through[trunk]
+
+
+def _as_they_are(features: Tensor) -> Tensor:
+    return features
 
 
 def with_first(views: Float[Tensor, "clip view channel"]) -> Float[Tensor, "clip pair channel_twice"]:
@@ -58,9 +102,31 @@ class Head(nn.Module, ABC):
     layouts: ClassVar[frozenset[Layout]]
     draws: ClassVar[bool] = False
 
+    @classmethod
+    def build(
+        cls,
+        task: Task,
+        channels: int,
+        width: int | None = None,
+        depth: int | None = None,
+        trunk: nn.Module | None = None,
+    ) -> Head:
+        """A head for a task, with torch's generator.
+
+        Args:
+            task: what is asked; its layout is one of `layouts`.
+            channels: channels of the tap.
+            width, depth: of heads that can be had in several sizes; as usual for the task if not asked for.
+            trunk: of another head, for heads that can share one.
+        """
+        return cls(task.layout, channels, task.outputs)
+
     @abstractmethod
     def forward(self, grid: Grid) -> Float[Tensor, "clip *where output"]:
-        """(clip, view, y, x, output) for cells, (clip, view, output) for views, (clip, view - 1, output) for pairs."""
+        """(clip, view, y, x, output) for cells, (clip, view, output) for views, (clip, view - 1, output) for pairs.
+
+        (clip, 1, output) for a whole clip, (clip, iteration, view, 9) for poses.
+        """
 
     @abstractmethod
     def start_at(self, prior: Float[Tensor, " output"]) -> None:
@@ -73,7 +139,7 @@ class Head(nn.Module, ABC):
 
 def places(layout: Layout, views: int, cells: int) -> int:
     """How many places of a clip a head of this layout speaks of."""
-    return {"cells": views * cells, "views": views, "pairs": views - 1}[layout]
+    return {"cells": views * cells, "views": views, "pairs": views - 1, "clip": 1, "poses": views}[layout]
 
 
 def start_bias(bias: Tensor, prior: Float[Tensor, " output"]) -> None:

@@ -1,6 +1,6 @@
 """Training losses. Each is a mean over what is valid, and 0 (with a gradient of 0) where nothing is."""
 
-from probes.losses.camera import camera_iterations_loss, camera_loss
+from probes.losses.camera import camera_iterations_loss, camera_loss, iteration_weights
 from probes.losses.depth import depth_loss, gradient_loss, scale_invariant_loss, weighted_depth_loss
 from probes.losses.grouping import grouping_loss, pair_weights
 from probes.losses.masked import masked_mean
@@ -16,6 +16,7 @@ __all__ = [
     "depth_loss",
     "gradient_loss",
     "grouping_loss",
+    "iteration_weights",
     "masked_mean",
     "normals_loss",
     "pair_weights",

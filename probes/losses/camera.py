@@ -70,8 +70,12 @@ def camera_iterations_loss(
             turned = torch.minimum(turned, _huber(output[..., 3:7], -quaternion))
         parts = _huber(output[..., :3], translation) + turned
         losses.append(masked_mean(parts + FIELD_OF_VIEW * _huber(output[..., 7:], field_of_view), valid))
-    weights = DECAY ** torch.arange(len(losses) - 1, -1, -1, device=outputs.device)
-    return (weights * torch.stack(losses)).sum() / len(losses)
+    return (iteration_weights(len(losses)).to(outputs) * torch.stack(losses)).mean()
+
+
+def iteration_weights(iterations: int) -> Float[Tensor, " iteration"]:
+    """0.6^(K - 1 - i): the last of K iterations counts most."""
+    return DECAY ** torch.arange(iterations - 1, -1, -1, dtype=torch.float32)
 
 
 def _huber(values: Float[Tensor, "*pair k"], target: Float[Tensor, "*pair k"]) -> Float[Tensor, "*pair"]:

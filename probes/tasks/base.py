@@ -29,6 +29,9 @@ class Task(ABC):
         name: the task's name, also that of its protocol.
         fields: what training keeps of a clip (see `PixelPool`).
         layout: what a head predicts for.
+        constant: arrays of the target that are the same for all windows of all scenes, and have no such axis.
+        dense_size: rows and columns that dense read-outs answer for; `None` = as many as they like.
+        embeddings: of the class names (class, channel), for heads that can use them.
         framed: whether evaluation goes frame by frame over the whole bank (True) or by windows of views (False).
         trained: whether a head is trained for it. If not, `predict` is given the standardised features of the cells,
             and `sample`, `prior` and `loss` must not be called.
@@ -38,6 +41,9 @@ class Task(ABC):
     fields: ClassVar[frozenset[str]]
     layout: ClassVar[Layout]
     framed: ClassVar[bool] = False
+    constant: ClassVar[frozenset[str]] = frozenset()
+    dense_size: ClassVar[tuple[int, int] | None] = None
+    embeddings: Tensor | None = None
     trained: ClassVar[bool] = True
 
     def __init__(self, space: LabelSpace) -> None:
@@ -101,6 +107,9 @@ def stack_windows(values: NDArray[Any], windows: Integer[np.ndarray, "window vie
     return np.asarray(values[windows.reshape(-1)]).reshape(*windows.shape, *values.shape[1:])
 
 
-def join(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Concatenate the clips of one scene along their first axis."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def join(parts: Sequence[Arrays], constant: frozenset[str] = frozenset()) -> dict[str, NDArray[Any]]:
+    """Concatenate the clips of one scene along their first axis; what is constant is that of the first."""
+    return {
+        name: parts[0][name] if name in constant else np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+    }

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from probes.geometry import to_first_view
+from probes.heads.base import Layout
 from probes.labels import ClipLabels, PixelPool
-from probes.losses import camera_loss
+from probes.losses import camera_loss, iteration_weights
 from probes.sampling import GridMap
 from probes.tasks.base import Task, Tensors, stack_windows
+
+POSE = 7
+"""Translation (3) and quaternion (4)."""
 
 
 class CameraTask(Task):
@@ -22,12 +27,12 @@ class CameraTask(Task):
 
     name = "camera"
     fields = frozenset({"cam_to_world", "posed"})
-    layout = "pairs"
+    layout: ClassVar[Layout] = "pairs"
 
     @property
     def outputs(self) -> int:
         """3 for the translation, 4 for the quaternion."""
-        return 7
+        return POSE
 
     def sample(
         self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
@@ -67,3 +72,23 @@ class CameraTask(Task):
         values = outputs.double().cpu().numpy()
         rotation = Rotation.from_quat(values[..., 3:].reshape(-1, 4)).as_matrix()
         return {"rotation": rotation.reshape(*values.shape[:-1], 3, 3), "translation": values[..., :3]}
+
+
+class PosesTask(CameraTask):
+    """The same for heads that refine a pose of every view: of what they say, translation and quaternion are asked."""
+
+    layout: ClassVar[Layout] = "poses"
+
+    def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
+        """None is used: the head learns what it starts from."""
+        return Tensor([])
+
+    def loss(self, outputs: Tensor, targets: Tensors) -> Float[Tensor, ""]:
+        """1/K sum_i 0.6^(K - 1 - i) L(outputs of iteration i), L the loss of `CameraTask`, weighed as in VGGT."""
+        iterations = outputs[:, :, 1:, :POSE].unbind(1)
+        losses = torch.stack([super(PosesTask, self).loss(each, targets) for each in iterations])
+        return (iteration_weights(len(losses)).to(losses) * losses).mean()
+
+    def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
+        """As the last iteration has it."""
+        return super().predict(outputs[:, -1, 1:, :POSE], grid_map)

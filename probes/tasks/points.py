@@ -36,6 +36,11 @@ class PointsTask(Task):
         self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
         """`xy`, `points` (view, sample, 3) and `valid`; a clip whose first view has no depth is not valid anywhere."""
+        return self._drawn(pool, frames, pixels, rng)[0]
+
+    def _drawn(
+        self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
+    ) -> tuple[dict[str, NDArray[Any]], Integer[np.ndarray, "view sample"]]:
         depth = pool["depth"][frames]
         placed = _placed(pool["posed"][frames], pool["calibrated"][frames])
         index, valid = pool.draw((depth > 0) & placed[:, None], pixels, rng)
@@ -44,11 +49,12 @@ class PointsTask(Task):
         points = _points(positions, drawn, pool["intrinsics"][frames], to_first_view(pool["cam_to_world"][frames]))
         unit = np.linalg.norm(points[0], axis=-1).mean() if valid[0].any() else 1.0
         valid = valid & valid[0].any()
-        return {
+        drawn_targets = {
             "xy": at_pixels(self.space, positions),
             "points": (points / unit).astype(np.float32),
             "valid": valid,
         }
+        return drawn_targets, index
 
     def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
         """Mean point."""
@@ -61,7 +67,7 @@ class PointsTask(Task):
 
     def target(self, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]) -> dict[str, NDArray[Any]]:
         """`points` (window, view, y, x, 3) in metres and `valid`, at a regular subset of pixels."""
-        rows, columns = pixel_centres(self.space.height, self.space.width, EVALUATED)
+        rows, columns = self._evaluated
         depth = stack_windows(labels.depth[:, rows][:, :, columns], windows)
         shape = (*depth.shape[:2], -1)
         positions = np.broadcast_to(self._centres().reshape(-1, 2), (*depth.shape[:2], len(rows) * len(columns), 2))
@@ -78,8 +84,12 @@ class PointsTask(Task):
         values = sample_cells(outputs, xy.expand(*outputs.shape[:2], -1, -1), grid_map)
         return {"points": values.reshape(*outputs.shape[:2], *centres.shape[:2], 3).cpu().numpy()}
 
+    @property
+    def _evaluated(self) -> tuple[Integer[np.ndarray, " y"], Integer[np.ndarray, " x"]]:
+        return pixel_centres(self.space.height, self.space.width, EVALUATED)
+
     def _centres(self) -> Float[np.ndarray, "y x 2"]:
-        rows, columns = pixel_centres(self.space.height, self.space.width, EVALUATED)
+        rows, columns = self._evaluated
         return np.stack(np.meshgrid(columns, rows), -1) + 0.5
 
 

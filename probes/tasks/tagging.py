@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluate.metrics.tagging import frequency_buckets
+from probes.heads.base import Layout
 from probes.labels import ClipLabels, PixelPool
 from probes.losses import tagging_loss
 from probes.sampling import GridMap
@@ -29,7 +31,8 @@ class TaggingTask(Task):
 
     name = "tagging"
     fields = frozenset({"class_pixels"})
-    layout = "views"
+    layout: ClassVar[Layout] = "views"
+    constant = frozenset({"bucket"})
 
     @property
     def classes(self) -> list[str]:
@@ -58,12 +61,19 @@ class TaggingTask(Task):
         return tagging_loss(outputs, targets["labels"])
 
     def target(self, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]) -> dict[str, NDArray[Any]]:
-        """`labels` (window, thing) bool: what the views of a window show together."""
-        return {"labels": self._visible(labels.class_pixels[windows])}
+        """`labels` (window, thing) bool: what the views of a window show together; `bucket` (thing): 0 = frequent.
+
+        Buckets are by the share of training clips that show a class. See `evaluate.metrics.tagging.frequency_buckets`.
+        """
+        shown = {"labels": self._visible(labels.class_pixels[windows])}
+        return shown | ({} if self.space.rates is None else {"bucket": frequency_buckets(np.array(self.space.rates))})
 
     def pad(self, arrays: Arrays, windows: int) -> Arrays:
         """Add windows where nothing is and nothing is claimed: they rank last, and are neither hit nor miss."""
-        return {name: np.pad(array, ((0, windows - len(array)), (0, 0))) for name, array in arrays.items()}
+        return {
+            name: array if name in self.constant else np.pad(array, ((0, windows - len(array)), (0, 0)))
+            for name, array in arrays.items()
+        }
 
     def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
         """`scores` (window, thing), probabilities in float64, where sure claims still differ from each other."""
@@ -73,3 +83,19 @@ class TaggingTask(Task):
     def _visible(self, pixels: Integer[np.ndarray, "window view class"]) -> Bool[np.ndarray, "window thing"]:
         things = pixels.sum(1)[:, np.array(self.space.thing_ids) - 1]
         return np.asarray(things >= VISIBLE * self.space.height * self.space.width)
+
+
+class JointTaggingTask(TaggingTask):
+    """The same for heads that look at all views of a clip together: one logit per class for the clip."""
+
+    layout: ClassVar[Layout] = "clip"
+
+    def sample(
+        self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """`labels` (1, thing) bool: what the views show together."""
+        return {"labels": self._visible(pool["class_pixels"][frames][None])}
+
+    def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
+        """`scores` (window, thing), probabilities in float64."""
+        return {"scores": outputs[:, 0].double().sigmoid().cpu().numpy()}

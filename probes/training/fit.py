@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def fit(
         callbacks = [
             _Resuming(state),
             TrainingLog(folder, batches, meter, first),
-            _Validation(folder, stream.val(list(bank.taps)), meter, kept, first),
+            _Validation(folder, stream.val(list(bank.taps)), meter, kept, first, due(stream.steps, config)),
             _Saving(folder / STATE, kept, first),
         ]
         name = f"train {folder.name.removeprefix('pass-')}" if folder.name != "pass-1" else "train"
@@ -77,9 +77,14 @@ def fit(
     return kept
 
 
-def due(steps: int) -> set[int]:
-    """Steps after which the loss is taken on val: evenly spread, the last among them."""
-    return {-(-steps * k // VALIDATIONS) for k in range(1, VALIDATIONS + 1)}
+def due(steps: int, config: TrainConfig) -> set[int]:
+    """Steps after which the loss is taken on val: evenly spread, the last among them.
+
+    Ten times, but at most once per epoch; and only at the end, if nothing depends on what it was before.
+    """
+    needed = config.keep == "best" or config.patience is not None
+    times = min(VALIDATIONS, config.epochs) if needed else 1
+    return {-(-steps * k // times) for k in range(1, times + 1)}
 
 
 def _saved(path: Path) -> State | None:
@@ -108,14 +113,11 @@ class _Resuming(L.Callback):
 class _Validation(L.Callback):
     """Takes the loss on val now and then, keeps weights, and ends a training in which no probe learns any more."""
 
-    def __init__(self, folder: Path, batches: Batches, meter: Meter, kept: Kept, first: int) -> None:
-        self._path, self._batches, self._meter, self._kept, self._first = (
-            folder / VALIDATION,
-            batches,
-            meter,
-            kept,
-            first,
-        )
+    def __init__(
+        self, folder: Path, batches: Batches, meter: Meter, kept: Kept, first: int, steps: Collection[int]
+    ) -> None:
+        self._path, self._batches, self._meter = folder / VALIDATION, batches, meter
+        self._kept, self._first, self._due = kept, first, steps
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ProbeBank)
@@ -127,7 +129,7 @@ class _Validation(L.Callback):
     ) -> None:
         assert isinstance(pl_module, ProbeBank)
         step = self._first + batch_idx + 1
-        if step not in due(pl_module.steps):
+        if step not in self._due:
             return
         losses = validate(pl_module, self._batches, trainer)
         pl_module.check(losses)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from probes.bank import ProbeBank
@@ -35,7 +36,13 @@ class Kept:
         self.weights: list[dict[str, Tensor]] = [{} for _ in range(count)]
 
     def update(self, bank: ProbeBank, losses: Sequence[float], step: int) -> None:
-        """Take in one validation: keep weights, and let probes rest that have waited for too long."""
+        """Take in one validation: keep weights, and let probes rest that have waited for too long.
+
+        Probes that share a trunk are judged by the sum of their losses.
+        """
+        for members in bank.units:
+            total = sum(losses[index] for index in members)
+            losses = [total if index in members else loss for index, loss in enumerate(losses)]
         for index, loss in enumerate(losses):
             if not bank.active[index]:
                 continue
@@ -44,13 +51,19 @@ class Kept:
             self.least[index] = min(loss, self.least[index])
             if better or self.keep == "last" or not self.weights[index]:
                 self.loss[index], self.step[index] = loss, step
-                named = bank.heads[index].named_parameters()
+                named = bank.owned[index].items()
                 self.weights[index] = {name: weight.detach().to("cpu", copy=True) for name, weight in named}
             if self.patience is not None and self.waited[index] >= self.patience:
                 bank.active[index] = False
 
     def restore(self, bank: ProbeBank) -> None:
         """Put the kept weights into the heads."""
-        for head, weights in zip(bank.heads, self.weights, strict=True):
-            if weights:
-                head.load_state_dict(weights, strict=True)
+        for owned, weights in zip(bank.owned, self.weights, strict=True):
+            put(owned, weights)
+
+
+@torch.no_grad()
+def put(owned: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Write weights into parameters of the same names; no weights at all change nothing."""
+    for name, tensor in weights.items():
+        owned[name].copy_(tensor)

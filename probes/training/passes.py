@@ -54,7 +54,8 @@ def plan_passes(
 ) -> list[list[int]]:
     """Split probes into passes, each within `budget` bytes if one probe with its tap is.
 
-    Probes of one tap stay together while they fit, since every pass that needs a tap reads it again.
+    Probes of one tap stay together while they fit, since every pass that needs a tap reads it again; probes of one unit
+    stay together always.
 
     Args:
         probes: all of them.
@@ -65,22 +66,23 @@ def plan_passes(
     Returns:
         Positions of the probes of each pass; every probe is in one.
     """
-    by_tap: dict[str, list[int]] = {}
+    by_tap: dict[str, dict[str, list[int]]] = {}
     for index, probe in enumerate(probes):
-        by_tap.setdefault(probe.tap, []).append(index)
+        by_tap.setdefault(probe.tap, {}).setdefault(probe.unit, []).append(index)
     passes: list[list[int]] = []
     current: list[int] = []
     used = 0
-    for tap, members in by_tap.items():
-        whole = taps[tap] + sum(sizes[index] for index in members)
+    for tap, units in by_tap.items():
+        whole = taps[tap] + sum(sizes[index] for members in units.values() for index in members)
         if current and used + whole > budget:
             passes.append(current)
             current, used = [], 0
         used += taps[tap]
-        for index in members:
-            if current and used + sizes[index] > budget:
+        for members in units.values():
+            size = sum(sizes[index] for index in members)
+            if current and used + size > budget:
                 passes.append(current)
                 current, used = [], taps[tap]
-            current.append(index)
-            used += sizes[index]
+            current.extend(members)
+            used += size
     return [*passes, current]

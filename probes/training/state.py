@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from probes.bank import ProbeBank
-from probes.training.kept import Kept
+from probes.training.kept import Kept, put
 from store.files import write_atomic
 
 STATE = "state.safetensors"
@@ -27,8 +27,8 @@ def save_state(path: Path, bank: ProbeBank, optimizer: torch.optim.Optimizer, ke
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    for index, head in enumerate(bank.heads):
-        for name, parameter in head.named_parameters():
+    for index, owned in enumerate(bank.owned):
+        for name, parameter in owned.items():
             tensors[f"weight/{index}/{name}"] = parameter.detach()
             for moment, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{moment}/{index}/{name}"] = value
@@ -67,14 +67,14 @@ class State:
         bank.active = list(self._meta["active"])
         kept.loss = [math.nan if loss is None else loss for loss in self._meta["loss"]]
         kept.step, kept.least, kept.waited = self._meta["steps"], self._meta["least"], self._meta["waited"]
-        for index, head in enumerate(bank.heads):
-            head.load_state_dict(self._named("weight", index))
+        for index, owned in enumerate(bank.owned):
+            put(owned, self._named("weight", index))
             kept.weights[index] = self._named("kept", index)
 
     def restore_optimizer(self, bank: ProbeBank, optimizer: torch.optim.Optimizer) -> None:
         """Put the moments back; after the optimizer was made, on its device."""
-        for index, head in enumerate(bank.heads):
-            for name, parameter in head.named_parameters():
+        for index, owned in enumerate(bank.owned):
+            for name, parameter in owned.items():
                 if f"step/{index}/{name}" in self._tensors:
                     optimizer.state[parameter] = {
                         moment: self._tensors[f"{moment}/{index}/{name}"].to(parameter.device) for moment in _ADAM

@@ -12,7 +12,10 @@ from probes.config import TrainConfig, probes_of
 from probes.data import Stream
 from probes.errors import NonFiniteError
 from probes.features import standardiser_of
+from probes.heads.base import Grid
+from probes.heads.linear import LinearHead, outputs_of
 from probes.inputs import align, choose_taps, open_inputs
+from probes.sampling import GridMap, sample_cells
 from probes.tasks import TASKS, get_task
 from probes.training.fit import fit
 from probes.training.machine import Machine
@@ -58,6 +61,47 @@ def test_together_equals_alone_bit_for_bit(together: dict[str, dict[str, torch.T
         ((probe_id, alone),) = trained(config, tmp_path).items()
         for name, parameter in alone.items():
             assert torch.equal(parameter, together[probe_id][name]), (probe_id, name)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("outputs", [1, 3, 7, 20, 32, 40])
+@pytest.mark.parametrize("places", [16, 512])
+def test_no_bit_of_a_linear_head_depends_on_the_others(threads: int, outputs: int, places: int) -> None:
+    """At sizes at which a library chooses other ways to multiply for other numbers of heads."""
+    torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        inputs, gradient = torch.randn(2, places // 2, 384), torch.randn(2, places // 2, outputs)
+        heads = [LinearHead("cells", 384, outputs) for _ in range(35)]
+        together = outputs_of(heads, inputs)
+        torch.autograd.backward(together, [gradient] * len(heads))
+        for head, outputs_there in zip(heads, together, strict=True):
+            there = [parameter.grad for parameter in head.parameters()]
+            head.zero_grad()
+            (alone,) = outputs_of([head], inputs)
+            torch.autograd.backward(alone, gradient)
+            assert torch.equal(alone, outputs_there)
+            for parameter, grad in zip(head.parameters(), there, strict=True):
+                assert grad is not None
+                assert parameter.grad is not None
+                assert torch.equal(parameter.grad, grad)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_linear_head_says_in_training_what_it_says_in_evaluation() -> None:
+    """Features are read at pixels in training, outputs in evaluation; and standardised before or after."""
+    features, xy = 3 + 5 * torch.randn(2, 3, 4, 5, 16), torch.rand(2, 3, 9, 2)
+    mean, inverse = torch.randn(16), torch.rand(16) + 0.1
+    lazy, whole = Grid(features, lambda values: (values - mean) * inverse), Grid((features - mean) * inverse)
+    for layout in ("cells", "views", "pairs"):
+        head = LinearHead(layout, 16, 2)
+        evaluated = head(whole)
+        if layout == "cells":
+            evaluated = sample_cells(evaluated, xy, GridMap())
+        (trained,) = outputs_of([head], lazy.at(xy, GridMap()) if layout == "cells" else getattr(lazy, layout))
+        torch.testing.assert_close(trained, evaluated, rtol=1e-4, atol=1e-5)
 
 
 def test_probes_differ_by_learning_rate_tap_and_seed(

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from probes.sampling import GridMap, Upsampler, pixel_centres, sample_cells
+from probes.sampling import GridMap, Upsampler, pixel_centres, read_cells, sample_cells
 
 CPU = torch.device("cpu")
 HALF = GridMap(0.5, 0.25, 1.0, 0.0)
@@ -39,6 +39,21 @@ def test_batch_axes_are_kept_apart() -> None:
     got = sample_cells(cells, xy, GridMap())
     assert got.shape == (2, 3, 7, 2)
     torch.testing.assert_close(got[1, 2], sample_cells(cells[1, 2], xy[1, 2], GridMap()))
+
+
+@pytest.mark.parametrize("grid_map", [GridMap(), HALF])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int8])
+def test_reading_a_few_cells_is_reading_the_grid(grid_map: GridMap, dtype: torch.dtype) -> None:
+    cells = (20 * torch.randn(2, 3, 4, 5, 6)).to(dtype)
+    xy = torch.cat([torch.rand(2, 3, 50, 2), torch.tensor([0.0, 1.0]).expand(2, 3, 1, 2)], 2)
+    got = read_cells(cells, xy, grid_map)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, sample_cells(cells.float(), xy, grid_map), rtol=1e-5, atol=1e-4)
+
+
+def test_a_grid_of_one_cell_says_the_same_everywhere() -> None:
+    cells = torch.randn(1, 1, 1, 1, 3)
+    torch.testing.assert_close(read_cells(cells, torch.rand(1, 1, 9, 2), GridMap()), cells[0].expand(1, 1, 9, 3))
 
 
 def test_upsampling_is_that_of_torch() -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import probes.training.fit
 from evaluate.records import Run
 from probes.bank import ProbeBank
-from probes.config import ProbeSpec
+from probes.config import ProbeSpec, TrainConfig
 from probes.errors import NonFiniteError, ProbesError, RunExistsError, UnknownNameError
 from probes.train import app
 from probes.training.fit import due
@@ -151,10 +151,15 @@ def test_a_probe_that_has_waited_long_enough_rests(world: Path) -> None:
         assert {line["step"] for line in csv.DictReader(file)} == {str(12 * 10 // 4)}
 
 
-def test_val_is_asked_ten_times_and_at_the_end() -> None:
-    assert due(150) == {15, 30, 45, 60, 75, 90, 105, 120, 135, 150}
-    assert due(3) == {1, 2, 3}
-    assert max(due(7)) == 7
+def test_val_is_asked_as_often_as_it_matters_and_at_the_end() -> None:
+    config = TrainConfig(tasks=("depth",), taps=("x",))
+    assert due(150, config) == {15, 30, 45, 60, 75, 90, 105, 120, 135, 150}
+    assert due(3, config) == {1, 2, 3}
+    assert max(due(7, config)) == 7
+    assert due(150, config.model_copy(update={"epochs": 2})) == {75, 150}
+    last = config.model_copy(update={"keep": "last"})
+    assert due(150, last) == {150}
+    assert len(due(150, last.model_copy(update={"patience": 3}))) == 10
 
 
 @pytest.mark.parametrize(
@@ -207,3 +212,11 @@ def test_two_processes_train_as_one_does(world: Path, tmp_path: Path) -> None:
     for name, values in weights.items():
         if name.startswith(("camera", "tagging")):  # their losses are means over as many numbers in every half
             assert abs(values - others[name]).max() < 1e-3 * max(1.0, abs(values).max()), name
+
+
+def test_a_task_that_is_not_trained_needs_no_training(world: Path) -> None:
+    app([*ARGUMENTS, "--task", "correspondence", "--out", "runs/match"], standalone_mode=False)
+    found = Run.open("runs/match")
+    assert {probe.head for probe in found.info.probes} == {"identity"}
+    assert sum(probe.parameters for probe in found.info.probes) == 0
+    assert not Path("runs/match/metrics.csv").exists()

@@ -26,7 +26,7 @@ def times(works: Mapping[str, Work], rounds: int, before: Work | None = None) ->
     """
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
-        for name in works if turn % 2 else reversed(works):
+        for name in works if turn % 2 else reversed(list(works)):
             if before is not None:
                 before()
             start = time.perf_counter()

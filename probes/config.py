@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 LEARNING_RATES = (0.001, 0.01)
-WEIGHT_DECAYS = (0.01,)
+WEIGHT_DECAYS = (0.01, 1.0)
 VALIDATIONS = 10
 """How often in a run the loss is taken on val, and with that weights are kept."""
 

@@ -65,6 +65,7 @@ def fit(
                 **machine.trainer,
                 max_epochs=1,
                 logger=list(loggers) or False,
+                log_every_n_steps=1,
                 callbacks=callbacks,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

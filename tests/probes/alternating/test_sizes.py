@@ -24,7 +24,7 @@ def millions(*networks: nn.Module) -> float:
     return sum(parameter.numel() for network in networks for parameter in network.parameters()) / 1e6
 
 
-@pytest.mark.parametrize(("channels", "expected"), zip(CHANNELS, TAGGING, strict=True))
+@pytest.mark.parametrize(("channels", "expected"), list(zip(CHANNELS, TAGGING, strict=True)))
 def test_tagging(channels: int, expected: float) -> None:
     with torch.device("meta"):
         trunk, head = Trunk(channels, 512, 2, 16), TaggingHead(1024, 20, torch.empty(20, 768))
@@ -32,7 +32,7 @@ def test_tagging(channels: int, expected: float) -> None:
     assert millions(trunk, head) == pytest.approx(expected, rel=ROUNDED)
 
 
-@pytest.mark.parametrize(("channels", "expected"), zip(CHANNELS, INSTANCE, strict=True))
+@pytest.mark.parametrize(("channels", "expected"), list(zip(CHANNELS, INSTANCE, strict=True)))
 def test_instance(channels: int, expected: float) -> None:
     with torch.device("meta"):
         trunk, head = Trunk(channels, 1024, 2, 16), InstanceHead(2048)
@@ -40,7 +40,7 @@ def test_instance(channels: int, expected: float) -> None:
     assert millions(trunk, head) == pytest.approx(expected, rel=ROUNDED)
 
 
-@pytest.mark.parametrize(("channels", "expected"), zip(CHANNELS, GEOMETRY, strict=True))
+@pytest.mark.parametrize(("channels", "expected"), list(zip(CHANNELS, GEOMETRY, strict=True)))
 def test_geometry(channels: int, expected: float) -> None:
     with torch.device("meta"):
         trunk, camera = Trunk(channels, 1024, 4, 16), CameraHead(2048)

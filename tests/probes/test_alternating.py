@@ -28,6 +28,7 @@ from probes.train import app
 SPACE = LabelSpace(names=("chair", "wall", "lamp"), things=(True, False, True), height=32, width=32)
 SMALL = ["--head", "alternating", "--width", "32", "--depth", "1"]
 ARGUMENTS = ["--features", "store/toy", "--views", "3", "--device", "cpu", "--taps", "blocks.1@t500"]
+ARGUMENTS += ["--weight-decay", "0.01"]
 
 
 def run(*arguments: str, out: str = "runs/one") -> Path:

@@ -25,6 +25,7 @@ ALL = TrainConfig(
     tasks=tuple(TASKS),
     taps=("blocks.0", "blocks.1@t500"),
     learning_rates=(0.01, 0.003),
+    weight_decays=(0.01,),
     epochs=2,
     views=3,
     pixels=96,

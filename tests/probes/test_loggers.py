@@ -59,6 +59,6 @@ def test_tensorboard_gets_a_file(world: Path) -> None:
 
 def test_what_is_not_installed_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probes.training.loggers.find_spec", lambda _: None)
-    with pytest.raises(ProbesError, match="the package wandb is not installed. Get it: pip install wandb"):
+    with pytest.raises(ProbesError, match=r"the package wandb is not installed\. Get it: pip install wandb"):
         run("--logger", "wandb")
     assert not Path("runs").exists()

@@ -33,7 +33,7 @@ from probes.train import app
 from store import FeatureStore, MissingClipError, StoreNotFoundError
 from tests.reseal import edit_clips, edit_recipe
 
-ARGUMENTS = ["--features", "store/toy", "--views", "3", "--device", "cpu", "--pixels", "96"]
+ARGUMENTS = ["--features", "store/toy", "--views", "3", "--device", "cpu", "--pixels", "96", "--weight-decay", "0.01"]
 TELLING, MUTE = "blocks.1@t500", "blocks.0"
 
 

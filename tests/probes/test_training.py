@@ -23,7 +23,20 @@ from probes.training.passes import plan_passes
 from probes.training.state import STATE
 from probes.training.workplace import workplace
 
-ARGUMENTS = ["--features", "store/toy", "--views", "3", "--device", "cpu", "--pixels", "96", "--epochs", "12"]
+ARGUMENTS = [
+    "--features",
+    "store/toy",
+    "--views",
+    "3",
+    "--device",
+    "cpu",
+    "--pixels",
+    "96",
+    "--epochs",
+    "12",
+    "--weight-decay",
+    "0.01",
+]
 TASKS = ["--task", "tagging,depth,camera"]
 
 

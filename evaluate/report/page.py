@@ -89,13 +89,14 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
     anchors = {run.path: f"run-{number}" for number, run in enumerate(runs)}
     models = sorted({run.info.model for run in runs if run.info.kind != "control"})
     scenes = sorted({len(tap.scenes) for axis in axes for model in axis.models for tap in model.taps})
+    learned = [probe for run in runs for probe in run.info.probes if probe.parameters]
     kinds = [kind for kind in KINDS if any(run.info.kind == kind for run in runs)]
     return {
         "models": models or sorted({run.info.model for run in runs}),
         "datasets": sorted({axis.dataset for axis in axes}),
         "scenes": f"{scenes[0]}" if len(scenes) == 1 else f"{scenes[0]} to {scenes[-1]}",
-        "heads": sorted({probe.head for run in runs for probe in run.info.probes}),
-        "probes": sum(len(run.info.probes) for run in runs),
+        "heads": sorted({probe.head for probe in learned}),
+        "probes": len(learned),
         "runs": runs,
         "anchors": anchors,
         "configs": {run.path: json.dumps(run.info.config, indent=1, sort_keys=True) for run in runs},

@@ -15,7 +15,7 @@ from probes.config import ProbeSpec, TapSpec
 from probes.data import Batch
 from probes.errors import NonFiniteError
 from probes.heads import build_head
-from probes.heads.base import Grid, Head
+from probes.heads.base import Form, Grid, Head
 from probes.heads.linear import LinearHead, outputs_of
 from probes.sampling import GridMap, sample_cells
 from probes.seeding import seed_of, torch_seed
@@ -76,7 +76,7 @@ class ProbeBank(L.LightningModule):
             with torch_seed(seed_of(*probe.start)):
                 trunk = trunks.get(probe.unit)
                 channels = self.taps[probe.tap].channels
-                head = build_head(probe.head, self.tasks[probe.task], channels, probe.width, probe.depth, trunk)
+                head = build_head(probe.head, self.tasks[probe.task], channels, Form(probe.width, probe.depth, trunk))
             if probe.joint:
                 trunks[probe.unit] = head.get_submodule("trunk")
             yield head

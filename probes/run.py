@@ -27,7 +27,7 @@ from probes.data import Stream
 from probes.errors import ProbesError
 from probes.features import standardiser_of
 from probes.heads import build_head
-from probes.heads.base import Head
+from probes.heads.base import Form, Head
 from probes.inputs import TRAIN
 from probes.plan import Plan
 from probes.predict import Best, record
@@ -156,7 +156,7 @@ def _passes(plan: Plan, tasks: Mapping[str, Task], probes: Sequence[ProbeSpec], 
         reading[tap.name] = tap_bytes(tap, cells, info.physical.itemsize, config)
         with torch.device("meta"):
             for probe in {probe.task: probe for probe in probes if probe.tap == tap.name}.values():
-                head = build_head(probe.head, tasks[probe.task], tap.channels, probe.width, probe.depth)
+                head = build_head(probe.head, tasks[probe.task], tap.channels, Form(probe.width, probe.depth))
                 sizes[probe.task, tap.name] = probe_bytes(head, cells, config)
     budget = how.memory or free_memory(how.machine.device)
     passes = plan_passes(probes, reading, [sizes[probe.task, probe.tap] for probe in probes], budget)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from probes.tasks import Rules
 
 DATA, PROBES, TRAINING, RUN = "Which features", "Which probes", "How they are trained", "How it is run"
+LOGGERS = ("tensorboard", "wandb", "trackio")
+"""Packages that losses can be sent to, each called as `--logger` calls it."""
+
+Fusion = Annotated[
+    str | None,
+    typer.Option(help="How stores joined by + become one: lnconcat or concat.", metavar="MODE", rich_help_panel=DATA),
+]
+Dataset = Annotated[str | None, typer.Option(help="Which dataset, if the store holds several.", rich_help_panel=DATA)]
+TargetsStore = Annotated[
+    str | None, typer.Option(help="Targets store. Default: store/targets/DATASET.", rich_help_panel=DATA)
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many clips of each split.", rich_help_panel=DATA)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=RUN)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def names(values: list[str] | None) -> list[str]:

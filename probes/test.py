@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probes.terminal import DATA, PROBES, RUN, names, protocols_of, report, run_app
+from probes.terminal import (
+    DATA,
+    PROBES,
+    RUN,
+    Dataset,
+    Device,
+    Fusion,
+    Json,
+    Limit,
+    TargetsStore,
+    names,
+    protocols_of,
+    report,
+    run_app,
+)
 
 if TYPE_CHECKING:
     from probes.bank import ProbeBank
@@ -28,27 +42,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def measure(
     run: Annotated[Path, typer.Option(help="Run directory, or an exported folder, whose probes are tested.")],
     features: Annotated[str, typer.Option(help="Feature store of the same backbone.", rich_help_panel=DATA)],
-    fusion: Annotated[
-        str | None, typer.Option(help="How stores joined by + become one.", metavar="MODE", rich_help_panel=DATA)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Which dataset, if the store holds several.", rich_help_panel=DATA)
-    ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Targets store. Default: store/targets/DATASET.", rich_help_panel=DATA)
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many clips of each split.", rich_help_panel=DATA)
-    ] = None,
+    fusion: Fusion = None,
+    dataset: Dataset = None,
+    targets: TargetsStore = None,
+    limit: Limit = None,
     task: Annotated[
         list[str] | None, typer.Option(help="Only these tasks; repeatable.", rich_help_panel=PROBES)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=RUN)] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: RUN-on-DATASET.", rich_help_panel=RUN)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever run is there.", rich_help_panel=RUN)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Load probes, score them on val and test of a store, and write a run that `python -m evaluate` reads."""
     from evaluate.records import RunWriter

@@ -13,10 +13,24 @@ import typer
 
 from probes.config import LEARNING_RATES, VALIDATIONS, WEIGHT_DECAYS, TrainConfig
 from probes.heads import HEADS
-from probes.terminal import DATA, PROBES, RUN, TRAINING, names, protocols_of, report, run_app
+from probes.terminal import (
+    DATA,
+    LOGGERS,
+    PROBES,
+    RUN,
+    TRAINING,
+    Dataset,
+    Device,
+    Fusion,
+    Json,
+    Limit,
+    TargetsStore,
+    names,
+    protocols_of,
+    report,
+    run_app,
+)
 from store.digest import digest_file
-
-LOGGERS = ("tensorboard", "wandb", "trackio")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,21 +44,10 @@ def train(
         list[str] | None,
         typer.Option(help="Tap to probe; repeatable. All if none is given.", rich_help_panel=DATA),
     ] = None,
-    fusion: Annotated[
-        str | None,
-        typer.Option(
-            help="How stores joined by + become one: lnconcat or concat.", metavar="MODE", rich_help_panel=DATA
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Which dataset, if the store holds several.", rich_help_panel=DATA)
-    ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Targets store. Default: store/targets/DATASET.", rich_help_panel=DATA)
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many clips of each split.", rich_help_panel=DATA)
-    ] = None,
+    fusion: Fusion = None,
+    dataset: Dataset = None,
+    targets: TargetsStore = None,
+    limit: Limit = None,
     task: Annotated[
         list[str] | None,
         typer.Option(help="Task to probe for; repeatable. Default: all there are.", rich_help_panel=PROBES),
@@ -134,7 +137,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=RUN)] = "auto",
+    device: Device = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Share every batch between so many processes.", rich_help_panel=RUN)
     ] = 1,
@@ -162,7 +165,7 @@ def train(
     update: Annotated[
         bool, typer.Option("--update", help="Replace a run that is not up to date.", rich_help_panel=RUN)
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Plan, skip what is up to date, train, and print."""
     from probes.errors import RunExistsError

@@ -9,9 +9,7 @@ from probes.errors import ProbesError, UnknownNameError
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from probes.heads.base import Head
+    from probes.heads.base import Form, Head
     from probes.tasks.base import Task
 
 HEADS: dict[str, str] = {
@@ -35,20 +33,15 @@ def head_class(name: str) -> type[Head]:
     return cls
 
 
-def build_head(
-    name: str,
-    task: Task,
-    channels: int,
-    width: int | None = None,
-    depth: int | None = None,
-    trunk: nn.Module | None = None,
-) -> Head:
+def build_head(name: str, task: Task, channels: int, form: Form | None = None) -> Head:
     """Build a head for a task, with torch's generator: see `Head.build`.
 
     Raises:
         UnknownNameError: no such head.
         ProbesError: the head does not speak of what the task asks about.
     """
+    from probes.heads.base import Form
+
     cls = head_class(name)
     if task.layout not in cls.layouts:
         fitting = [other for other in HEADS if task.layout in head_class(other).layouts]
@@ -56,4 +49,4 @@ def build_head(
             f"--head {name}: gives outputs of {' or '.join(sorted(cls.layouts))}, and the task {task.name} asks about "
             f"{task.layout}. Heads for it: {', '.join(fitting)}; or leave the task out with --task."
         )
-    return cls.build(task, channels, width, depth, trunk)
+    return cls.build(task, channels, form or Form())

@@ -16,7 +16,7 @@ from probes.alternating.dense import CELL, FUSION, STAGE_CHANNELS, DenseHead
 from probes.alternating.instance import InstanceHead
 from probes.alternating.tagging import TaggingHead
 from probes.alternating.trunk import SPECIALS, Trunk, TrunkOutput
-from probes.heads.base import Grid, Head, HeadSize, start_bias
+from probes.heads.base import Form, Grid, Head, HeadSize, start_bias
 
 if TYPE_CHECKING:
     from probes.tasks.base import Task
@@ -65,19 +65,12 @@ class AlternatingHead(Head):
         self.read = self._read_out(task, 2 * size.width)
 
     @classmethod
-    def build(
-        cls,
-        task: Task,
-        channels: int,
-        width: int | None = None,
-        depth: int | None = None,
-        trunk: nn.Module | None = None,
-    ) -> AlternatingHead:
+    def build(cls, task: Task, channels: int, form: Form) -> AlternatingHead:
         """See `Head.build`."""
-        if isinstance(trunk, Trunk):
-            return cls(task, trunk, HeadSize(trunk.project.out_features, len(trunk.frame_blocks)))
-        usual = SIZES.get(task.name, USUAL)
-        chosen = HeadSize(usual.width if width is None else width, usual.depth if depth is None else depth)
+        if isinstance(shared := form.trunk, Trunk):
+            return cls(task, shared, HeadSize(shared.project.out_features, len(shared.frame_blocks)))
+        width, depth = SIZES.get(task.name, USUAL)
+        chosen = HeadSize(width if form.width is None else form.width, depth if form.depth is None else form.depth)
         return cls(task, make_trunk(task.name, channels, chosen), chosen)
 
     def forward(self, grid: Grid) -> Float[Tensor, "clip *where output"]:
@@ -135,16 +128,9 @@ class DptHead(AlternatingHead):
     draws = False
 
     @classmethod
-    def build(
-        cls,
-        task: Task,
-        channels: int,
-        width: int | None = None,
-        depth: int | None = None,
-        trunk: nn.Module | None = None,
-    ) -> DptHead:
+    def build(cls, task: Task, channels: int, form: Form) -> DptHead:
         """See `Head.build`; the depth is 0."""
-        flat = HeadSize(width or USUAL.width, 0)
+        flat = HeadSize(form.width or USUAL.width, 0)
         return cls(task, Trunk(channels, flat.width, 0, attention_heads(flat.width)), flat)
 
     def _read_out(self, task: Task, channels: int) -> nn.Module:

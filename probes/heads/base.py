@@ -27,6 +27,19 @@ class HeadSize(NamedTuple):
     depth: int
 
 
+class Form(NamedTuple):
+    """What is asked of a head that can be had in several forms.
+
+    Attributes:
+        width, depth: as usual for the task if not asked for.
+        trunk: of another head, which this one shall share.
+    """
+
+    width: int | None = None
+    depth: int | None = None
+    trunk: nn.Module | None = None
+
+
 WEIGHT_STD = 0.01
 """Last weights start this small, so that a probe starts at its bias: the best prediction that ignores the features."""
 
@@ -103,21 +116,13 @@ class Head(nn.Module, ABC):
     draws: ClassVar[bool] = False
 
     @classmethod
-    def build(
-        cls,
-        task: Task,
-        channels: int,
-        width: int | None = None,
-        depth: int | None = None,
-        trunk: nn.Module | None = None,
-    ) -> Head:
+    def build(cls, task: Task, channels: int, form: Form) -> Head:
         """A head for a task, with torch's generator.
 
         Args:
             task: what is asked; its layout is one of `layouts`.
             channels: channels of the tap.
-            width, depth: of heads that can be had in several sizes; as usual for the task if not asked for.
-            trunk: of another head, for heads that can share one.
+            form: for heads that can be had in several; others have but one.
         """
         return cls(task.layout, channels, task.outputs)
 

@@ -40,18 +40,18 @@ class Kept:
 
         Probes that share a trunk are judged by the sum of their losses.
         """
-        for members in bank.units:
-            total = sum(losses[index] for index in members)
-            losses = [total if index in members else loss for index, loss in enumerate(losses)]
-        for index, loss in enumerate(losses):
+        owned = bank.owned
+        judged = {index: sum(losses[each] for each in members) for members in bank.units for index in members}
+        for index in range(len(losses)):
             if not bank.active[index]:
                 continue
+            loss = judged[index]
             better = loss < self.least[index]
             self.waited[index] = 0 if better else self.waited[index] + 1
             self.least[index] = min(loss, self.least[index])
             if better or self.keep == "last" or not self.weights[index]:
                 self.loss[index], self.step[index] = loss, step
-                named = bank.owned[index].items()
+                named = owned[index].items()
                 self.weights[index] = {name: weight.detach().to("cpu", copy=True) for name, weight in named}
             if self.patience is not None and self.waited[index] >= self.patience:
                 bank.active[index] = False

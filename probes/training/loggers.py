@@ -10,12 +10,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from probes.errors import ProbesError, UnknownNameError
+from probes.terminal import LOGGERS
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from probes.plan import Plan
 
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 PROJECT = "probes"
 
 
@@ -28,12 +28,10 @@ def make_loggers(names: Sequence[str], plan: Plan) -> list[Logger]:
     """
     loggers: list[Logger] = []
     for name in names:
-        if name not in PACKAGES:
-            raise UnknownNameError(f"--logger: {did_you_mean('logger', name, PACKAGES)}")
-        if find_spec(PACKAGES[name]) is None:
-            raise ProbesError(
-                f"--logger {name}: the package {PACKAGES[name]} is not installed. Get it: pip install {PACKAGES[name]}"
-            )
+        if name not in LOGGERS:
+            raise UnknownNameError(f"--logger: {did_you_mean('logger', name, LOGGERS)}")
+        if find_spec(name) is None:
+            raise ProbesError(f"--logger {name}: the package {name} is not installed. Get it: pip install {name}")
         run = plan.out.name
         if name == "tensorboard":
             loggers.append(TensorBoardLogger(plan.out.parent / ".tensorboard", name=run, version=""))

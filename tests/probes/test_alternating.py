@@ -17,7 +17,7 @@ from probes.checkpoint import load
 from probes.config import ProbeSpec, TapSpec
 from probes.errors import ProbesError
 from probes.heads import build_head
-from probes.heads.base import Grid
+from probes.heads.base import Form, Grid
 from probes.labels import LabelSpace
 from probes.standardise import Standardiser
 from probes.tasks import TASKS, get_task, tasks_of
@@ -47,9 +47,9 @@ def test_read_outs_fit_the_tasks(head: str, name: str, rules: str) -> None:
     task = get_task(name, SPACE, rules, head_class(head).layouts)  # type: ignore[arg-type]
     if task.layout not in head_class(head).layouts:
         with pytest.raises(ProbesError, match="leave the task out"):
-            build_head(head, task, 12, 32, 1)
+            build_head(head, task, 12, Form(32, 1))
         return
-    built = build_head(head, task, 12, 32, 1)
+    built = build_head(head, task, 12, Form(32, 1))
     outputs = built.eval()(Grid(torch.randn(2, 3, 2, 3, 12)))
     dense = task.dense_size or (28, 42)
     shape = {

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from extract.datasets.arkitscenes import ArkitScenes
 from extract.datasets.base import Targets
 from extract.datasets.sampling import Sampling
 from tests.extract.arkitscenes.tiny_arkit import FRAMES, SIZE, Filmed, write_release
+from tests.extract.targets_geometry import arrays, unproject
 from tests.extract.tiny_rooms import FLOOR
 
 BANK = (0, 12, 23)
@@ -25,23 +24,6 @@ def targets_of(root: Path) -> Targets:
 @pytest.fixture(scope="module")
 def targets(release: Path) -> Targets:
     return targets_of(release)
-
-
-def arrays(targets: Targets) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Depth, poses and intrinsics."""
-    assert targets.depth is not None
-    assert targets.cam_to_world is not None
-    assert targets.intrinsics is not None
-    return targets.depth, targets.cam_to_world, targets.intrinsics
-
-
-def unproject(depth: NDArray[Any], pose: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
-    """World points (3, n) of all pixels, by the conventions of the project."""
-    rows, columns = np.indices(depth.shape)
-    pixels = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5, np.ones(depth.size)])
-    camera = np.linalg.solve(matrix, pixels) * depth.ravel()
-    world: NDArray[Any] = pose[:3, :3] @ camera + pose[:3, 3:]
-    return world
 
 
 def test_what_was_filmed_comes_out(targets: Targets, filmed: Filmed) -> None:

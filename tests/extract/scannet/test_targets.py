@@ -25,6 +25,7 @@ from tests.extract.scannet.tiny_scans import (
     write_release,
     write_sens,
 )
+from tests.extract.targets_geometry import unproject
 from tests.extract.tiny_rooms import FLOOR
 
 FEW = Sampling(frames=5, window="whole", bank=3)
@@ -52,15 +53,6 @@ def arrays(targets: Targets) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], 
     assert targets.cam_to_world is not None
     assert targets.intrinsics is not None
     return targets.depth, targets.instance, targets.cam_to_world, targets.intrinsics
-
-
-def unproject(depth: NDArray[Any], pose: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
-    """World points (3, n) of all pixels, by the conventions of the project."""
-    rows, columns = np.indices(depth.shape)
-    pixels = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5, np.ones(depth.size)])
-    camera = np.linalg.solve(matrix, pixels) * depth.ravel()
-    world: NDArray[Any] = pose[:3, :3] @ camera + pose[:3, 3:]
-    return world
 
 
 def test_shapes_and_types(exact: Targets) -> None:

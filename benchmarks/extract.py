@@ -87,7 +87,7 @@ def _leave(module: object, inputs: object, output: object) -> None:
 
 
 def engine(backbone: LatentVideoBackbone, plan: Plan, frames: Sequence[torch.Tensor]) -> None:
-    """What `extract.engine.extract` does with every clip."""
+    """What `extract.loop.extract` does with every clip."""
     with StoreWriter(plan.path) as writer:
         for row, clip in enumerate(plan.clips):
             writer.put(row, clip_features(backbone, plan, clip, frames[row], plan.taps))

@@ -1,4 +1,4 @@
-"""What the command line does: resolve names, run, and print. Also the door for `pipelines.py`."""
+"""What the command line does: resolve names, run or plan, and print. Also the door for pipelines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from extract.arguments import Arguments
 from extract.datasets.sampling import Sampling, Window
 from extract.errors import ExtractError
 from store.dtypes import FEATURE_DTYPES
+from store.sizes import show_size
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from extract.backbones.base import Family, Options
+    from extract.plan import Outline, Plan
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,94 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
     Raises:
         ExtractError, StoreError: the request cannot be met; nothing was lost.
     """
+    outline = _outline(arguments)
+    device = _device(arguments.device)
+
+    from extract.plan import complete
+
+    plan = complete(outline)
+
+    from torch import OutOfMemoryError
+
+    from extract.cached import explain_miss
+    from extract.estimate import estimate
+    from extract.loop import extract
+    from extract.progress import Progress
+    from extract.targets import write_targets
+
+    for clip, why in plan.damaged.items():
+        log.error("clip %s is left out: %s", clip, why)
+    for line in explain_miss(plan):
+        log.info("%s", line)
+    if not (sizes := estimate(plan)).fits:
+        log.warning(
+            "%s to write, %s free: the disk will be full before the end. `python -m extract plan` says what would fit",
+            *(show_size(sizes.missing_bytes), show_size(sizes.free)),
+        )
+    progress = Progress(quiet=as_json)
+    targets = write_targets(plan.dataset, plan.clips, plan.table, plan.rows, progress)
+    try:
+        features = extract(plan, device, progress, arguments.offload)
+    except OutOfMemoryError as error:
+        raise ExtractError(
+            f"--device {device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
+            "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
+        ) from error
+    failed = {**plan.damaged, **targets.failed} | {
+        clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
+    }
+    summary = {
+        "store": str(plan.path),
+        "fingerprint": plan.recipe.fingerprint,
+        "taps": [tap.name for tap in plan.taps],
+        "done": len(features.done),
+        "skipped": len(features.skipped),
+        "bytes": features.bytes,
+        "failed": failed,
+    }
+    print(json.dumps(summary, indent=1) if as_json else _describe(summary))
+    return not failed
+
+
+def plan(arguments: Arguments, *, as_json: bool = False, measure: bool = False) -> bool:
+    """Print what `run` would do and take; nothing is fetched or written. Returns whether it fits on the disk.
+
+    Args:
+        measure: load the weights and run two clips.
+
+    Raises:
+        ExtractError, StoreError: the request cannot be met; or it shall be measured, and the weights are not here.
+    """
+    outline = _outline(arguments)
+
+    from extract.cached import explain_miss
+    from extract.checkpoints.folder import nothing_fetched
+    from extract.errors import WeightsError
+    from extract.forecast import forecast
+    from extract.measured import measure as run_two_clips
+    from extract.plan import complete
+
+    try:
+        with nothing_fetched():
+            resolved = complete(outline)
+    except WeightsError as error:
+        if measure:
+            raise
+        note = f"the fingerprint needs the weights, but {str(error).splitlines()[0]}"
+        return forecast(outline, None, [note], None, as_json=as_json)
+    notes = _agreement(resolved) + explain_miss(resolved)
+    measured = run_two_clips(resolved, _device(arguments.device), arguments.offload) if measure else None
+    return forecast(outline, resolved.recipe.fingerprint, notes, measured, as_json=as_json)
+
+
+def _outline(arguments: Arguments) -> Outline:
+    """What is asked for, resolved as far as it can be without weights."""
     _check_choice("--dtype", arguments.dtype, ("float32", "float16", "bfloat16"))
     _check_choice("--store-dtype", arguments.store_dtype, FEATURE_DTYPES)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
 
     from extract.backbones.base import Options
-    from extract.plan import Request, make_plan
-    from extract.progress import Progress
+    from extract.plan import Request, make_outline
     from extract.registry import make_dataset, make_family
 
     options = Options(
@@ -67,42 +149,20 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
         skip_damaged=arguments.skip_damaged,
         out=arguments.out,
     )
-    device = _device(arguments.device)
-    plan = make_plan(family, dataset, request)
+    return make_outline(family, dataset, request)
 
-    from torch import OutOfMemoryError
 
-    from extract.cached import explain_miss
-    from extract.engine import extract
-    from extract.targets import write_targets
+def _agreement(plan: Plan) -> list[str]:
+    """What the store that is in the plan's place says, if its recipe is another."""
+    from store.folder import LocalFolder
+    from store.head import RECIPE, load_head
+    from store.recipe import differences
 
-    for clip, why in plan.damaged.items():
-        log.error("clip %s is left out: %s", clip, why)
-    for line in explain_miss(plan):
-        log.info("%s", line)
-    progress = Progress(quiet=as_json)
-    targets = write_targets(dataset, plan.clips, plan.table, plan.rows, progress)
-    try:
-        features = extract(plan, device, progress, arguments.offload)
-    except OutOfMemoryError as error:
-        raise ExtractError(
-            f"--device {device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
-            "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
-        ) from error
-    failed = {**plan.damaged, **targets.failed} | {
-        clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
-    }
-    summary = {
-        "store": str(plan.path),
-        "fingerprint": plan.recipe.fingerprint,
-        "taps": [tap.name for tap in plan.taps],
-        "done": len(features.done),
-        "skipped": len(features.skipped),
-        "bytes": features.bytes,
-        "failed": failed,
-    }
-    print(json.dumps(summary, indent=1) if as_json else _describe(summary))
-    return not failed
+    if not (plan.path / RECIPE).exists():
+        return []
+    there = load_head(LocalFolder(plan.path)).recipe
+    changes = [f"{field}: {old!r} there, {new!r} asked for" for field, old, new in differences(there, plan.recipe)]
+    return [f"the store that is there has another recipe, choose another --out: {'; '.join(changes)}"] * bool(changes)
 
 
 def _sampling(arguments: Arguments) -> Sampling | None:
@@ -121,102 +181,6 @@ def _sampling(arguments: Arguments) -> Sampling | None:
     known = dataset_classes().get(arguments.dataset)
     usual = (known.default_sampling if known else None) or Sampling()
     return Sampling.model_validate(usual.model_dump() | given)
-
-
-def list_models(as_json: bool) -> None:
-    """Print all models."""
-    from extract.registry import families
-
-    rows = [
-        {
-            "model": model,
-            "kind": family.kind,
-            "checkpoint": family.models[model].id,
-            "parameters": family.models[model].parameters,
-            "licence": family.models[model].licence,
-        }
-        for model, family in families().items()
-    ]
-    _print_table(rows, as_json)
-
-
-def list_datasets(as_json: bool) -> None:
-    """Print all data sets, and whether each is found on this machine."""
-    from extract.registry import dataset_classes
-
-    rows = []
-    for name, cls in dataset_classes().items():
-        try:
-            dataset = cls(None)
-            version, state = dataset.version, f"{len(dataset.clips())} clips in {dataset.root}"
-            state += f"; {len(dataset.damaged)} cannot be read" if dataset.damaged else ""
-        except ExtractError as error:
-            version, state = None, str(error).splitlines()[0].rstrip(".")
-        rows.append({"data set": name, "version": version, "variable": cls.environment, "found": state})
-    _print_table(rows, as_json)
-
-
-def list_sites(model: str, options: Options, as_json: bool) -> None:
-    """Print all sites of a model, marking those read by default."""
-    from extract.backbones.base import checkpoint_dir
-    from extract.registry import make_family
-
-    family = make_family(model, options)
-    default = set(family.default_sites())
-    rows = [
-        {
-            "site": site.name,
-            "depth": site.depth,
-            "channels": site.channels,
-            "grid": f"{site.grid[0]}x{site.grid[1]}",
-            "noise": "no" if site.stage == "encode" or not family.default_noise else "yes",
-            "default": "yes" if site.name in default else "",
-        }
-        for site in family.sites()
-    ]
-    _print_table(rows, as_json)
-    if not as_json:
-        print(_input_of(family))
-        if options.checkpoint is not None and checkpoint_dir(options) is None:
-            print(
-                f"This is what is published for {model}; the configuration of {options.checkpoint} is not here to be "
-                "read."
-            )
-
-
-def _input_of(family: Family) -> str:
-    """What the model sees, and what can be asked of it, in a line."""
-    height, width = family.preprocessing().height, family.preprocessing().width
-    facts = [f"input {height}x{width} pixels"]
-    facts += [f"{family.settings()['frames']} frames at once"] if family.takes_windows else []
-    facts += [f"noise {','.join(_levels(family))}"] if family.default_noise else []
-    facts += [f"--condition {'|'.join(family.conditions)}"] if family.conditions else []
-    facts += [f"--layout {'|'.join(family.layouts)}"] if family.layouts else []
-    facts += [f"--preset {'|'.join(family.presets)}"] if len(family.presets) > 1 else []
-    return "; ".join(facts)
-
-
-def _levels(family: Family) -> list[str]:
-    """Default noise levels as they stand in taps."""
-    return [family.noise_level(text).name for text in family.default_levels()]
-
-
-def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*(rows[0] if rows else ()))
-    for row in rows:
-        table.add_row(
-            *(
-                "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-                for value in row.values()
-            )
-        )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _describe(summary: dict[str, Any]) -> str:

@@ -61,8 +61,12 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An extraction, resolved."""
+class Outline:
+    """An extraction but for its recipe: all that can be said without the weights' files.
+
+    Attributes:
+        damaged: clip id -> what is wrong, of clips that were left out since they cannot be read.
+    """
 
     family: Family
     dataset: Dataset
@@ -70,10 +74,8 @@ class Plan:
     taps: Sequence[Tap]
     clips: Sequence[Clip]
     table: Sequence[ClipRow]
-    recipe: Recipe
     path: Path
     damaged: Mapping[str, str]
-    """Clip id -> what is wrong, of clips that were left out since they cannot be read."""
 
     @property
     def rows(self) -> list[int]:
@@ -121,8 +123,24 @@ class Plan:
         return ArraySpec(tap.name, shape, self.request.store_dtype, ("frame", "y", "x", "channel"), attrs)
 
 
+@dataclass(frozen=True)
+class Plan(Outline):
+    """An extraction, resolved."""
+
+    recipe: Recipe
+
+
 def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
     """Resolve a request. Loads no weights, but reads their digest, and the digest of every clip.
+
+    Raises:
+        ExtractError: as `make_outline`; or the weights are not here and cannot be fetched.
+    """
+    return complete(make_outline(family, dataset, request))
+
+
+def make_outline(family: Family, dataset: Dataset, request: Request) -> Outline:
+    """Resolve a request but for the recipe. Reads the digest of every clip, and nothing of the weights.
 
     Raises:
         DataError: files of clips cannot be read, and the request does not say to leave such clips out, or none is left.
@@ -139,17 +157,28 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
             f"{what} {dataset.name}: no clip to extract. "
             f"The data set has {len(table)} clips in splits {', '.join(splits) or 'none'}."
         )
+    name = family.model if family.options.untrained is None else f"{family.model}-untrained"
+    folder = place(request.out) if request.out else root() / name
+    return Outline(family, dataset, request, taps, clips, table, folder / dataset.name, damaged)
+
+
+def complete(outline: Outline) -> Plan:
+    """The plan of an outline. Reads the digest of the weights, which are fetched if they are not here.
+
+    Raises:
+        WeightsError: the weights are not here and cannot be fetched, or cannot be read.
+        ExtractError: something that can change a number cannot be determined.
+    """
+    request = outline.request
     recipe = feature_recipe(
-        family,
-        dataset_recipe(dataset, table),
+        outline.family,
+        dataset_recipe(outline.dataset, outline.table),
         dtype=request.dtype,
         noise=(request.seed, request.draws),
         store_dtype=request.store_dtype,
         grid=request.grid,
     )
-    name = family.model if family.options.untrained is None else f"{family.model}-untrained"
-    folder = place(request.out) if request.out else root() / name
-    return Plan(family, dataset, request, taps, clips, table, recipe, folder / dataset.name, damaged)
+    return Plan(**vars(outline), recipe=recipe)
 
 
 def make_taps(family: Family, sites: Sequence[str], noise: Sequence[str]) -> list[Tap]:

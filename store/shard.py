@@ -16,7 +16,7 @@ import xxhash
 from crc32c import crc32c as crc32c_value
 from numpy.typing import NDArray
 
-from store.arrays import ZSTD_LEVEL, ArrayInfo
+from store.arrays import ZSTD_LEVEL, ArrayInfo, ArraySpec
 from store.errors import CorruptShardError, MissingClipError
 from store.folder import REPAIR, ShardFile
 
@@ -61,6 +61,14 @@ def encode_shard(values: NDArray[Any], info: ArrayInfo) -> EncodedShard:
     packed += crc32c(packed)
     digest.update(packed)
     return EncodedShard([*buffers, packed], offset + len(packed), digest.hexdigest())
+
+
+def shard_size(spec: ArraySpec, frames: int) -> int:
+    """Bytes of the shard of a clip with so many bank frames, as `encode_shard` makes it, if it is not compressed."""
+    framed = spec.dims[:1] == ("frame",)
+    chunks = spec.shape[0] if framed else 1
+    held = frames if framed else 1
+    return held * (spec.clip_bytes // chunks + CRC_BYTES) + 16 * chunks + CRC_BYTES
 
 
 def crc32c(data: bytes | memoryview | bytearray) -> bytes:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from extract.errors import WeightsError
 
+_MAY_FETCH: ContextVar[bool] = ContextVar("may_fetch", default=True)
 HALF = "fp16"
 INDEX = ".safetensors.index.json"
 PICKLED = "pytorch_model.bin"
@@ -222,14 +226,25 @@ def check_reference(text: str) -> None:
         raise WeightsError(f"checkpoint {text!r}: no such directory, and no hub id (owner/name). {LAYOUT}")
 
 
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within the body of the `with`, checkpoints of the hub that are not in its cache count as not to be had."""
+    token = _MAY_FETCH.set(False)
+    try:
+        yield
+    finally:
+        _MAY_FETCH.reset(token)
+
+
 def download(repository: str, revision: str | None, names: Sequence[str], components: Sequence[Component]) -> Path:
     """Folder of a hub snapshot that holds `names` and the weights of `components`, from the cache or the network.
 
     Raises:
         WeightsError: it is neither cached nor can be fetched; says what to get and where to put it.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download as fetch
 
+    snapshot_download = fetch if _MAY_FETCH.get() else partial(fetch, local_files_only=True)
     indices = [part.at(f"{part.stem}{INDEX}") for part in components if part.file is None]
     indices += [part.at(f"{PICKLED}.index.json") for part in components if part.pickled]
     patterns = [part.file or part.at(f"{part.stem}*") for part in components]
@@ -246,6 +261,11 @@ def download(repository: str, revision: str | None, names: Sequence[str], compon
     except WeightsError:
         raise
     except Exception as error:  # hub client, HTTP client and transfer library share no narrower base class
+        if not _MAY_FETCH.get():
+            raise WeightsError(
+                f"weights of {repository} (revision {revision or 'main'}) are not in the hub cache, and nothing is "
+                "fetched now."
+            ) from error
         which = " ".join(map(repr, [*names, *patterns]))
         raise WeightsError(
             f"weights of {repository} (revision {revision or 'main'}) are not in the hub cache and cannot be fetched: "

@@ -15,8 +15,9 @@ from torch import Tensor
 from extract.backbones._svd_backbone import SVDBackbone
 from extract.backbones.base import Options, State
 from extract.backbones.svd import SVD
-from extract.engine import clip_features, extract, noise_seed
+from extract.engine import clip_features, noise_seed
 from extract.errors import ExtractError
+from extract.loop import extract
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset, make_family

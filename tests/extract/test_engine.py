@@ -12,8 +12,9 @@ import torch
 import zarr
 
 from extract.backbones.base import Options
-from extract.engine import clip_features, extract, noise_seed, pool
+from extract.engine import clip_features, noise_seed, pool
 from extract.errors import ExtractError, WeightsError
+from extract.loop import extract
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset, make_family

@@ -10,8 +10,8 @@ import torch
 
 from extract.backbones.base import Weights
 from extract.cached import explain_miss
-from extract.engine import extract
 from extract.errors import ExtractError
+from extract.loop import extract
 from extract.plan import Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset

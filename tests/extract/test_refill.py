@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from extract import engine
-from extract.engine import extract
+from extract.loop import extract
 from extract.outcome import Outcome
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress

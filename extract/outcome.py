@@ -20,3 +20,11 @@ class Outcome:
     skipped: list[int] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
+
+    def __iadd__(self, other: Outcome) -> Outcome:
+        """What was done in all."""
+        self.done += other.done
+        self.skipped += other.skipped
+        self.failed |= other.failed
+        self.bytes += other.bytes
+        return self

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -49,10 +49,13 @@ class StoreWriter:
         path: directory of the store.
         threads: background writers; fsync waits, so more than one helps.
         pending: clips that may wait in memory.
+        committed: is called with each row once it is on disk, or cannot be written; in a background thread.
     """
 
-    def __init__(self, path: Path, *, threads: int = 3, pending: int = 3) -> None:
-        self._path, self._folder = path, LocalFolder(path)
+    def __init__(
+        self, path: Path, *, threads: int = 3, pending: int = 3, committed: Callable[[int], None] | None = None
+    ) -> None:
+        self._path, self._folder, self._committed = path, LocalFolder(path), committed
         head = load_head(self._folder)
         self._clips = load_clips(self._folder, head.files.get(CLIPS))
         merged = load_manifest(self._folder, head.recipe.fingerprint, len(self._clips))
@@ -121,6 +124,13 @@ class StoreWriter:
         return to_physical(values, info.dtype, where)
 
     def _write(self, clip: ClipRow, arrays: Mapping[str, NDArray[Any]]) -> None:
+        try:
+            self._commit(clip, arrays)
+        finally:
+            if self._committed is not None:
+                self._committed(clip.row)
+
+    def _commit(self, clip: ClipRow, arrays: Mapping[str, NDArray[Any]]) -> None:
         records = {}
         for name, values in arrays.items():
             info = self._arrays[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from extract import engine
+from extract import loop
 from extract.loop import extract
 from extract.outcome import Outcome
 from extract.plan import Plan, Request, make_plan
@@ -47,13 +47,13 @@ def test_one_tap_of_one_clip_is_refilled(plan: Plan, monkeypatch: pytest.MonkeyP
     run(plan)
     before = shards(plan.path)
     asked = []
-    original = engine.clip_features
+    original = loop.clip_features
 
     def recorded(*arguments: object) -> object:
         asked.append([tap.name for tap in arguments[-1]])  # type: ignore[attr-defined]
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "clip_features", recorded)
+    monkeypatch.setattr(loop, "clip_features", recorded)
     spoil(plan.path, "features.zarr/blocks.0@sigma2/c.1.0.0.0.0")
     assert run(plan).done == [1]
     assert asked == [["blocks.0@sigma2"]]

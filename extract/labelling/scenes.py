@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from extract.datasets._names import some
 from extract.datasets.dl3dv import Dl3dv
 from extract.datasets.dl3dv_files.scenes import LABELS, Scene
 from extract.datasets.dl3dv_files.sft import read_header, write_labels
+from extract.datasets.recordings.beside import DEPTH
 from extract.datasets.sampling import PAPER_RUN, run_start
 from extract.errors import DataError, ExtractError
 from extract.labelling.base import Labeller
@@ -45,9 +47,14 @@ def label_scenes(
         progress: a bar.
 
     Raises:
-        ExtractError: the labeller cannot go on.
+        ExtractError: the labeller cannot go on, or labels would lie beside depth that a user supplied.
         StoreError: the disk is full, or does not take a file.
     """
+    if out is None and (deep := [scene.id for scene in dataset.scenes if scene.depth]):
+        raise ExtractError(
+            f"{dataset.root}: {DEPTH}/ lies beside the pictures of scenes {some(deep)}, and targets are of one kind. "
+            "Remedy: move those folders away, or let labels go elsewhere (--out)."
+        )
     folder = out or dataset.root / LABELS
     scenes = dataset.scenes[:limit]
     outcome = Labelled(failed={} if limit else dict(dataset.unreadable))

@@ -14,6 +14,7 @@ from extract.datasets.base import Clip, Targets
 from extract.datasets.dl3dv_files.errors import LABEL_FAULTS, damaged, unreadable
 from extract.datasets.dl3dv_files.scenes import Scene
 from extract.datasets.dl3dv_files.sft import Header, digest_labels, read_labels, rows_of
+from extract.datasets.dl3dv_files.supplied import Supplied
 from extract.datasets.dl3dv_files.vggt_input import vggt_pictures
 from extract.datasets.poses.camera import Camera, PosedImage
 from extract.datasets.poses.rigid import unknown
@@ -46,13 +47,16 @@ class Shared:
 
 
 class Dl3dvClip(Clip):
-    """Frames of one scene. With labels of a network, depth and cameras are those of the network."""
+    """Frames of one scene. Depth is what a user supplied, or a network made it, and the cameras too."""
 
-    def __init__(self, scene: Scene, split: str, labels: Header | None, shared: Shared) -> None:
+    def __init__(
+        self, scene: Scene, split: str, shared: Shared, labels: Header | None = None, supplied: Supplied | None = None
+    ) -> None:
         self.id = self.scene = scene.id
         self.split = split
         self.recording = scene
         self.labels = labels
+        self.supplied = supplied
         self.shared = shared
         self.chosen = self._choose()
         self.n_frames = len(self.chosen)
@@ -75,30 +79,32 @@ class Dl3dvClip(Clip):
         return images
 
     def targets(self) -> Targets:
-        """Labels of the network at its own size, if there are any; else the cameras of the release."""
+        """Labels of the network at its own size, if there are any; else the cameras of the release, supplied depth."""
         return self._released() if self.labels is None else self._labelled(self.labels)
 
     def digest(self) -> str:
-        """Over the clip's pictures, and the files of poses or the labels of the bank. Remembered until a file changes.
+        """Over the clip's pictures, and the labels of the bank or the files of poses and of depth at the bank.
 
-        Reads the poses too, so that a scene that lacks a picture is known before anything is written.
+        Remembered until a file changes. Reads the poses too, and pairs depth with pictures, so that a scene that lacks
+        a file is known before anything is written.
         """
         track = self.recording.track
         pictures = [self.recording.path(number) for number in self.chosen]
         poses = list(track.files) if track is not None else []
         beside = [] if self.labels is None else [self.labels.path]
+        depth = self._depth_files()
         read = [str(self.recording.folder.resolve()), self.chosen, self.bank, self.recording.total]
 
         def make() -> str:
             self.recording.posed()
             used = poses if self.labels is None else []
-            parts = [digest_files(self.recording.folder, [*pictures, *used])]
+            parts = [digest_files(self.recording.folder, [*pictures, *used, *depth])]
             if self.labels is not None:
                 parts.append(digest_labels(self.labels, self._rows(self.labels)))
             return digest_text("\n".join(parts))
 
         try:
-            return remembered(_DIGEST, canonical_json(read), [*pictures, *poses, *beside], make)
+            return remembered(_DIGEST, canonical_json(read), [*pictures, *poses, *beside, *depth], make)
         except OSError as error:
             raise unreadable(Path(error.filename or self.recording.folder), error) from error
 
@@ -109,10 +115,10 @@ class Dl3dvClip(Clip):
         cameras = [posed[number].camera if number in posed else common for number in numbers]
         return Targets(
             rgb=self.frames(self.bank),
-            depth=None,
+            depth=self.supplied.read(self.recording, numbers, size) if self.supplied else None,
             instance=None,
             instance_class=None,
-            cam_to_world=_poses(posed, numbers) if self.shared.poses else None,
+            cam_to_world=_poses(posed, numbers, self._pose_scale()) if self.shared.poses else None,
             intrinsics=np.stack([self._matrix(camera, size) for camera in cameras]) if self.shared.intrinsics else None,
         )
 
@@ -144,6 +150,16 @@ class Dl3dvClip(Clip):
     def _rows(self, header: Header) -> list[int]:
         return rows_of(header, [self.chosen[index] for index in self.bank])
 
+    def _depth_files(self) -> list[Path]:
+        """Supplied depth of the bank, and what says its unit."""
+        if self.supplied is None:
+            return []
+        numbers = [self.chosen[index] for index in self.bank]
+        return [*self.supplied.files, *self.supplied.paths(self.recording, numbers)]
+
+    def _pose_scale(self) -> float:
+        return self.supplied.pose_scale if self.supplied else 1.0
+
     def _matrix(self, camera: Camera | None, size: tuple[int, int]) -> Float64[np.ndarray, "3 3"]:
         """For pictures of `size`; all zero = unknown. The file's numbers are of the pictures in `images`."""
         if camera is None:
@@ -154,9 +170,11 @@ class Dl3dvClip(Clip):
         return camera.intrinsics(size, where)
 
 
-def _poses(posed: dict[int, PosedImage], numbers: Sequence[int]) -> Float64[np.ndarray, "frame 4 4"]:
-    """Camera to world; all zero for frames that structure from motion did not place."""
-    return np.stack([posed[number].cam_to_world if number in posed else unknown() for number in numbers])
+def _poses(posed: dict[int, PosedImage], numbers: Sequence[int], scale: float) -> Float64[np.ndarray, "frame 4 4"]:
+    """Camera to world, positions times `scale`; all zero for frames that structure from motion did not place."""
+    poses = np.stack([posed[number].cam_to_world if number in posed else unknown() for number in numbers])
+    poses[:, :3, 3] *= scale
+    return poses
 
 
 def _common(cameras: Sequence[Camera]) -> Camera | None:

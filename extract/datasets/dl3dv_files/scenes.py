@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from extract.datasets.dl3dv_files.errors import FAULTS, damaged
 from extract.datasets.poses.camera import PosedImage
 from extract.datasets.poses.colmap import find_model, parse_model
 from extract.datasets.poses.nerfstudio import parse_transforms
+from extract.datasets.recordings.beside import DEPTH
 from extract.datasets.recordings.layout import NO_CLIP, TRANSFORMS, can_be_a_clip
 from extract.datasets.recordings.pictures import PICTURES, read_colours
 from extract.datasets.recordings.tracks import MODELS, Track
@@ -52,6 +53,7 @@ class Scene:
         size: (height, width) of the first frame.
         track: files of its poses; `None` = there are none.
         labels: file of its labels; `None` = there is none.
+        depth: folder of depth that a user supplied; `None` = there is none.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Scene:
     size: tuple[int, int]
     track: Track | None
     labels: Path | None
+    depth: Path | None = None
 
     @cached_property
     def total(self) -> int:
@@ -73,8 +76,14 @@ class Scene:
         return self.pictures / self.names[number]
 
     def picture(self, number: int) -> UInt8[np.ndarray, "y x 3"]:
-        """A frame as it is stored. Raises `DataError`, also if its size is not that of the first."""
-        image, _ = read_colours(self.path(number))
+        """A frame as it is to be seen.
+
+        Raises:
+            DataError: its size is not that of the first, or it is stored turned and there is depth, which may be too.
+        """
+        image, turned = read_colours(self.path(number))
+        if turned and self.depth is not None:
+            raise damaged(self.path(number), "is stored turned (EXIF orientation): is its depth, too?")
         if image.shape[:2] != self.size:
             got, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.size[1]}x{self.size[0]}"
             raise damaged(self.path(number), f"{got} pixels, the first frame of the scene has {expected}")
@@ -136,8 +145,9 @@ def find_scenes(root: Path) -> tuple[list[Scene], list[Unreadable]]:
         except DataError as error:
             wrong[folder.name] = Unreadable(ascii(folder.name)[1:-1], subset, labels, str(error))
             continue
-        track = _track(folder, pictures.parent)
-        found[folder.name] = Scene(folder.name, subset, folder, pictures, names, size, track, labels)
+        bases = tuple(dict.fromkeys((pictures.parent, folder)))
+        depth = next((place / DEPTH for place in bases if (place / DEPTH).is_dir()), None)
+        found[folder.name] = Scene(folder.name, subset, folder, pictures, names, size, _track(bases), labels, depth)
     return sorted(found.values(), key=lambda scene: (scene.subset, scene.id)), list(wrong.values())
 
 
@@ -189,9 +199,9 @@ def _pictures(folder: Path) -> tuple[str, ...]:
     return tuple(sys.intern(name) for name in sorted(names) if not name.startswith("."))
 
 
-def _track(scene: Path, base: Path) -> Track | None:
+def _track(bases: Sequence[Path]) -> Track | None:
     """transforms.json goes before a COLMAP model, and what lies beside the pictures before what lies in the scene."""
-    for place in dict.fromkeys((base, scene)):
+    for place in bases:
         if (place / TRANSFORMS).is_file():
             return Track("nerfstudio", (place / TRANSFORMS,))
         if model := next(filter(None, (find_model(place / each) for each in MODELS)), None):

@@ -6,8 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from extract.datasets.poses.camera import same_shape
 from extract.datasets.recordings.source import Pictures, Source, in_order
 from extract.errors import DataError
+
+DEPTH = "depth"
+"""Folder beside the frames of a recording."""
+DEPTH_ENDINGS = (".png", ".npy")
 
 
 def pair(folder: Path, endings: Sequence[str], source: Source) -> list[Path | None]:
@@ -37,6 +44,24 @@ def pair(folder: Path, endings: Sequence[str], source: Source) -> list[Path | No
     if strangers := sorted(by_name.keys() - set(frames)):
         raise DataError(f"{folder}: {by_name[strangers[0]].name} belongs to no frame. Remedy: name it as its frame is.")
     return [by_name.get(frame) for frame in frames]
+
+
+def lacking(scene: str, number: int, kind: str) -> DataError:
+    """The error for a frame without its file in the folder `kind`."""
+    return DataError(
+        f"scene {scene}: frame {number} has no picture in {kind}/, but others have. "
+        "Remedy: add it; of depth, a picture of zeros where there is none."
+    )
+
+
+def as_frame(labels: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
+    """The same. Raises `DataError` if it shows something of another shape than its frame of `size` (height, width)."""
+    if not same_shape((labels.shape[0], labels.shape[1]), size):
+        raise DataError(
+            f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, its frame has {size[1]}x{size[0]}: another shape. "
+            "Remedy: register it to the frame (another resolution of the same view is fine)."
+        )
+    return labels
 
 
 def _unique(folder: Path, names: Sequence[str], files: Sequence[Path]) -> dict[str, Path]:

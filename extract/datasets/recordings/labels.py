@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, UInt16
 
-from extract.datasets.poses.camera import same_shape
 from extract.datasets.poses.tum import DEPTH_SCALE, nearest, parse_listing
-from extract.datasets.recordings.beside import pair
+from extract.datasets.recordings.beside import DEPTH, DEPTH_ENDINGS, as_frame, lacking, pair
 from extract.datasets.recordings.fit import fit_intrinsics, fit_labels
 from extract.datasets.recordings.layout import TUM_LIST, Recording
 from extract.datasets.recordings.pictures import read_depth, read_ids
@@ -77,7 +76,7 @@ class Labels:
         folder, found = self.recording.folder, []
         if folder is None:
             return []
-        if self.tum_depth or (folder / "depth").is_dir():
+        if self.tum_depth or (folder / DEPTH).is_dir():
             found.append("depth")
         if (folder / "instance").is_dir():
             found += ["instance"] if self.names is None else ["instance", "classes"]
@@ -97,7 +96,7 @@ class Labels:
         """Of every frame; `None` = there is none. Raises `DataError`."""
         assert self.recording.folder is not None
         if not self.tum_depth:
-            return pair(self.recording.folder / "depth", (".png", ".npy"), self.recording.source)
+            return pair(self.recording.folder / DEPTH, DEPTH_ENDINGS, self.recording.source)
         assert self.recording.listing is not None
         path = self.recording.folder / _TUM_DEPTH
         listing = parse_listing(path.read_bytes(), str(path))
@@ -139,7 +138,7 @@ class Labels:
         out = np.zeros((len(numbers), *target), np.float32)
         for row, (number, size) in enumerate(zip(numbers, sizes, strict=True)):
             if (path := self._file("depth", self.depth_files[number], number)) is not None:
-                out[row] = fit_labels(_as_frame(read_depth(path, self.depth_scale), size, path), target)
+                out[row] = fit_labels(as_frame(read_depth(path, self.depth_scale), size, path), target)
         return out
 
     def instances(
@@ -150,7 +149,7 @@ class Labels:
         for row, (number, size) in enumerate(zip(numbers, sizes, strict=True)):
             path = self._file("instance", self.instance_files[number], number)
             assert path is not None
-            ids = _as_frame(read_ids(path), size, path)
+            ids = as_frame(read_ids(path), size, path)
             if named and (strangers := sorted(set(np.unique(ids).tolist()) - {0} - set(self.names or ()))):
                 raise DataError(
                     f"{path}: instance ids {strangers[:10]} are not in {INSTANCES}. "
@@ -176,18 +175,5 @@ class Labels:
 
     def _file(self, kind: str, path: Path | None, number: int) -> Path | None:
         if path is None and not (kind == "depth" and self.tum_depth):
-            raise DataError(
-                f"scene {self.recording.name}: frame {number} has no picture in {kind}/, but others have. "
-                "Remedy: add it; of depth, a picture of zeros where there is none."
-            )
+            raise lacking(self.recording.name, number, kind)
         return path
-
-
-def _as_frame(labels: np.ndarray, size: Size, path: Path) -> np.ndarray:
-    """The same. Raises `DataError` if it shows something of another shape than its frame."""
-    if not same_shape((labels.shape[0], labels.shape[1]), size):
-        raise DataError(
-            f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, its frame has {size[1]}x{size[0]}: another shape. "
-            "Remedy: register it to the frame (another resolution of the same view is fine)."
-        )
-    return labels

@@ -82,8 +82,8 @@ def _orientation(image: Image, path: Path) -> int:
 
 
 def read_depth(path: Path, scale: float) -> Float32[np.ndarray, "y x"]:
-    """Metres, 0 = invalid: 16-bit PNG times `scale`, or .npy with floats in metres, where NaN, infinity and what is
-    not above 0 are invalid.
+    """Depth, 0 = invalid: 16-bit PNG times `scale`, or .npy with floats as they are, where NaN, infinity and what is
+    not above 0 are invalid. The unit is metres, unless the data set says another.
 
     Raises:
         DataError: missing, truncated, or of another kind.
@@ -95,7 +95,7 @@ def read_depth(path: Path, scale: float) -> Float32[np.ndarray, "y x"]:
     image = _decode(path, ("PNG",))
     if image.mode not in ("I;16", "I;16B"):
         raise DataError(
-            f"{path}: pixels of mode {image.mode}; depth is a 16-bit PNG. Remedy: save it so, or as .npy in metres."
+            f"{path}: pixels of mode {image.mode}; depth is a 16-bit PNG. Remedy: save it so, or as .npy of floats."
         )
     return (np.asarray(image) * scale).astype(np.float32)
 
@@ -146,7 +146,7 @@ def _read_npy(path: Path) -> np.ndarray:
     if dtype.kind != "f" or not sides or len(body) != math.prod(shape) * dtype.itemsize:
         raise DataError(
             f"{path}: {len(body)} bytes of {dtype} for shape {shape}; depth is a matrix of floats. "
-            "Remedy: np.save a 2-D float array in metres, or copy it anew."
+            "Remedy: np.save a 2-D float array, or copy it anew."
         )
     return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
 

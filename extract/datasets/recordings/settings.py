@@ -38,17 +38,25 @@ class Intrinsics(_Model):
         return Camera("PINHOLE", (self.h, self.w), (self.fl_x, self.fl_y or self.fl_x), (self.cx, self.cy))
 
 
-class SceneSettings(_Model):
-    """scene.json, beside a recording. What it does not say, dataset.json says.
+class Scales(_Model):
+    """Units.
 
     Attributes:
         depth_scale: metres per unit of 16-bit depth pictures. 5000 units per metre are 0.0002.
         pose_scale: metres per unit of the camera positions.
-        intrinsics: of every picture, where the poses bring none.
     """
 
     depth_scale: float | None = Field(default=None, gt=0, le=1)
     pose_scale: float | None = Field(default=None, gt=0)
+
+
+class SceneSettings(Scales):
+    """scene.json, beside a recording. What it does not say, dataset.json says.
+
+    Attributes:
+        intrinsics: of every picture, where the poses bring none.
+    """
+
     intrinsics: Intrinsics | None = None
 
 

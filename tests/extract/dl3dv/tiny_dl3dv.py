@@ -89,6 +89,18 @@ def write_colmap(folder: Path, tiny: TinyRoom, names: Sequence[str], distortion:
     (folder / "images.bin").write_bytes(content)
 
 
+def write_depth(folder: Path, depth: NDArray[np.floating], scale: float | None = 0.001, start: int = 1) -> Path:
+    """`depth` of every frame: PNG of multiples of `scale`, or .npy. Frames are counted from `start`."""
+    (folder / "depth").mkdir(parents=True)
+    for n, each in enumerate(depth, start):
+        path = folder / f"depth/frame_{n:05d}.npy"
+        if scale is None:
+            np.save(path, each.astype(np.float32))
+        else:
+            Image.fromarray(np.round(each / scale).astype(np.uint16)).save(path.with_suffix(".png"))
+    return folder / "depth"
+
+
 def label_arrays(seed: int = 0, start: int = 5, count: int = 8, frames: int = FRAMES) -> dict[str, NDArray[Any]]:
     """What the published code writes of frames start … of a scene, as VGGT would if it made no error."""
     fine, coarse = room(seed, frames, SEEN), room(seed, frames)

@@ -90,7 +90,7 @@ def engine(backbone: LatentVideoBackbone, plan: Plan, frames: Sequence[torch.Ten
     """What `extract.loop.extract` does with every clip."""
     with StoreWriter(plan.path) as writer:
         for row, clip in enumerate(plan.clips):
-            writer.put(row, clip_features(backbone, plan, clip, frames[row], plan.taps))
+            writer.put(row, clip_features(backbone, plan, clip, frames[row], plan.taps).arrive())
 
 
 def measure(folder: Path, clips: int, rounds: int) -> dict[str, float]:
@@ -111,7 +111,7 @@ def measure(folder: Path, clips: int, rounds: int) -> dict[str, float]:
     def in_memory() -> None:
         plan = plans["one level"]
         for clip, frames in zip(plan.clips, bare.frames, strict=True):
-            clip_features(backbone, plan, clip, frames, plan.taps)
+            clip_features(backbone, plan, clip, frames, plan.taps).arrive()
 
     def pieces() -> None:
         bare.encode()

@@ -93,6 +93,7 @@ class Noise(Dataset):
     max_instances = 0
 
     def __init__(self, clips: int) -> None:
+        self.sampling = None
         self._clips = [NoiseClip(number) for number in range(clips)]
 
     def clips(self) -> Sequence[Any]:

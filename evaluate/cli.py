@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from evaluate.errors import EvaluateError
+from evaluate.errors import EvaluateError, InputError
 
 WIDTH = 160
 """Columns of the table where no terminal says how many there are."""
@@ -26,6 +26,7 @@ class Format(StrEnum):
     latex = "latex"
     svg = "svg"
     png = "png"
+    parquet = "parquet"
 
 
 DEFAULT = (Format.html, Format.csv, Format.md)
@@ -33,7 +34,7 @@ DEFAULT = (Format.html, Format.csv, Format.md)
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(epilog="Results for programs: python -m evaluate export --help, python -m evaluate query --help.")
 def evaluate(
     runs: Annotated[
         list[str] | None, typer.Option(help="Run directories or patterns. May be given often. [default: runs/*]")
@@ -56,6 +57,14 @@ def evaluate(
             metavar="TABLE",
         ),
     ] = None,
+    rerun: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the kept examples of all runs as recordings for the Rerun viewer, and do nothing else. Needs "
+            "pip install 'spatial-probing[view]'.",
+            metavar="DIR",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every result as JSON and nothing else.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap over scenes.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap.")] = 1000,
@@ -63,7 +72,11 @@ def evaluate(
     """Compare probes: tables with 95 % intervals over test scenes, beside their controls, and a report to look at."""
     patterns = [*(runs or []), *(more or [])] or ["runs/*"]
     try:
-        if compare is not None:
+        if rerun is not None and compare is not None:
+            raise InputError("--rerun and --compare each do nothing else; give one of them")
+        if rerun is not None:
+            _record(patterns, rerun, as_json)
+        elif compare is not None:
             _compare(compare, patterns, out, as_json, seed, resamples)
         else:
             _evaluate(patterns, out, set(formats or DEFAULT), as_json, seed, resamples)
@@ -93,6 +106,14 @@ def _evaluate(patterns: list[str], out: Path, formats: set[Format], as_json: boo
     # Figures are many: their folder stands for them.
     places = dict.fromkeys(file if file.parent == out else file.parent for file in files)
     console.print(f"\nReport: {', '.join(map(str, places))}", highlight=False, soft_wrap=True)
+
+
+def _record(patterns: list[str], folder: Path, as_json: bool) -> None:
+    from evaluate.recordings import write_recordings
+    from evaluate.table import find_runs
+
+    files = write_recordings(find_runs(patterns), folder)
+    typer.echo(json.dumps([str(file) for file in files], indent=1) if as_json else "\n".join(map(str, files)))
 
 
 def _compare(name: str, patterns: list[str], out: Path, as_json: bool, seed: int, resamples: int) -> None:

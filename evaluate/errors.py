@@ -39,6 +39,18 @@ class MixedProtocolsError(EvaluateError):
     """Runs that were measured by different rules were asked for in one table."""
 
 
+class QueryError(EvaluateError):
+    """A condition on results that cannot be understood."""
+
+
+class FileError(EvaluateError):
+    """A file of results that cannot be read, or that is not one."""
+
+
+class MissingExtraError(EvaluateError):
+    """A package is needed that is installed only with an extra of this project."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that names the nearest of `known`, then all of them."""
     names = sorted(known)

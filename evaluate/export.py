@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.metrics.base import MetricInfo
+from evaluate.published.found import comparisons, markdown
 from evaluate.sentences import headline, notes, signed, with_interval
 from evaluate.statistics import Interval
 from evaluate.table import Axis, ModelResult, TapResult
@@ -42,6 +43,7 @@ def write_markdown(axes: Sequence[Axis], file: Path) -> None:
         lines += [f"(protocol `{axis.protocol.id}`, test scenes: {len(axis.leader.best.scenes)}).", ""]
         lines += ["| model | tap | test | difference to control | control |", "|---|---|---|---|---|"]
         lines += [_markdown_row(axis, model, metric) for model in axis.models]
+    lines += [line for comparison in comparisons(axes) for line in markdown(comparison)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes(axes)), ""]
     file.write_text("\n".join(lines), "utf-8")
 
@@ -73,7 +75,7 @@ def _row(axis: Axis, model: ModelResult, tap: TapResult, name: str) -> dict[str,
         "model": info.model,
         "kind": info.kind,
         "untrained": info.untrained,
-        "shuffled": info.shuffled,
+        "shuffled": model.shuffled,
         "run": info.name,
         "tap": probe.tap,
         "chosen_on_val": tap is model.best,

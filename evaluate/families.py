@@ -5,13 +5,17 @@ Two intervals are given, since two questions are asked. *These models* holds the
 these* also redraws the models of each kind (`evaluate.repeats.redraw`), as if they were drawn independently from all
 models of their kind. They are not (releases share data, code and weights, and nobody drew them), and a handful of
 them spans little: the second interval is a rough guide, and below `FEW_MODELS` of a kind nothing is claimed from it.
+
+Models are compared that were probed alike: with one head, and trained on one data set. Where there are several heads,
+there are as many means, and nobody chooses between them (docs/decisions/012-what-is-chosen-on-what.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +33,13 @@ FEW_MODELS = 5
 TITLES = {"vlm": "VLM", "vgm": "VGM", "encoder": "encoder"}
 
 
+class Probed(NamedTuple):
+    """What models must agree in to be averaged: the head (`None`: not trained), and where else it was trained."""
+
+    head: str | None
+    trained_on: str | None
+
+
 @dataclass(frozen=True)
 class FamilyMean:
     """The mean over the models of one kind of the metric at their best taps, on the test scenes that all share.
@@ -38,6 +49,7 @@ class FamilyMean:
         metric: its name.
         aspect: what the task asks for.
         kind: of the models.
+        probed: how all models of all kinds were probed.
         models: their labels, one per backbone.
         scenes: number of test scenes.
         interval: over models and scenes; of one model over scenes alone.
@@ -48,6 +60,7 @@ class FamilyMean:
     metric: str
     aspect: str
     kind: Kind
+    probed: Probed
     models: tuple[str, ...]
     scenes: int
     interval: Interval
@@ -77,27 +90,28 @@ class FamilyGap:
 
 
 def family_means(axes: Sequence[Axis], metric: str | None = None) -> list[FamilyMean]:
-    """Return the mean of each kind on each axis that has a trained model of it, in the order of axes.
+    """Return the mean of each kind with each head on each axis that has a trained model of it, in the order of axes.
 
-    Where a backbone was probed more than once, the run that is best on val counts. An axis whose models have no test
-    scene in common gets none. Fusions are of no kind.
+    Where a backbone has several runs with one head (other sizes of its input, say), the run that is best on val counts.
+    Where the models have no test scene in common, there is none. Fusions are of no kind.
 
     Args:
         axes: as `evaluate.table.build` returns them.
         metric: the primary one of each axis if none is named; else axes without it are left out.
     """
-    return [mean for axis in axes for mean, _, _ in _means(axis, metric)]
+    return [mean for axis in axes for members in _members(axis) for mean, _, _ in _means(axis, members, metric)]
 
 
 def family_gaps(
     axes: Sequence[Axis], first: Kind = "vlm", second: Kind = "vgm", metric: str | None = None
 ) -> list[FamilyGap]:
-    """Return first minus second on each axis that has models of both; see `family_means`."""
+    """Return first minus second on each axis, with each head that models of both have; see `family_means`."""
     gaps = []
     for axis in axes:
-        found = {mean.kind: (mean, redrawn, values) for mean, redrawn, values in _means(axis, metric)}
-        if first in found and second in found:
-            gaps.append(_gap(found[first], found[second]))
+        for members in _members(axis):
+            found = {mean.kind: (mean, redrawn, values) for mean, redrawn, values in _means(axis, members, metric)}
+            if first in found and second in found:
+                gaps.append(_gap(found[first], found[second]))
     return gaps
 
 
@@ -107,24 +121,32 @@ class _Draws:
     fixed: Float[np.ndarray, " resample"]
 
 
-def _members(axis: Axis) -> dict[Kind, list[ModelResult]]:
+Members = Mapping[Kind, Sequence[ModelResult]]
+
+
+def probed_of(model: ModelResult) -> Probed:
+    """Return how a model was probed."""
+    return Probed(model.head, model.info.trained_on)
+
+
+def _members(axis: Axis) -> list[Members]:
+    """Return the models of each kind, one per backbone, for each way to probe, in the order in which they lead."""
     metric = axis.protocol.metrics[axis.protocol.primary]
-    chosen: dict[str, ModelResult] = {}
+    chosen: dict[tuple[Probed, str], ModelResult] = {}
     for model in axis.models:
-        name = model.info.model
         if model.is_control or model.info.kind not in KINDS:
             continue
-        if name not in chosen or metric.better(model.best.val, chosen[name].best.val):
-            chosen[name] = model
-    members: dict[Kind, list[ModelResult]] = {}
-    for model in chosen.values():
-        members.setdefault(model.info.kind, []).append(model)
-    return {kind: members[kind] for kind in KINDS if kind in members}
+        key = probed_of(model), model.info.model
+        if key not in chosen or metric.better(model.best.val, chosen[key].best.val):
+            chosen[key] = model
+    found: dict[Probed, dict[Kind, list[ModelResult]]] = {}
+    for (probed, _), model in chosen.items():
+        found.setdefault(probed, {}).setdefault(model.info.kind, []).append(model)
+    return [{kind: members[kind] for kind in KINDS if kind in members} for members in found.values()]
 
 
-def _means(axis: Axis, metric: str | None) -> list[tuple[FamilyMean, _Draws, list[float]]]:
+def _means(axis: Axis, members: Members, metric: str | None) -> list[tuple[FamilyMean, _Draws, list[float]]]:
     name = metric or axis.protocol.primary
-    members = _members(axis)
     scenes = _common([model for models in members.values() for model in models])
     if not scenes or name not in axis.protocol.metrics:
         return []
@@ -139,6 +161,7 @@ def _means(axis: Axis, metric: str | None) -> list[tuple[FamilyMean, _Draws, lis
             name,
             aspect_of(axis.task),
             kind,
+            probed_of(models[0]),
             tuple(model.label for model in models),
             len(scenes),
             percentile_interval(value, draws.models),
@@ -183,6 +206,8 @@ def _claim(
 ) -> str:
     one, two = TITLES[here.kind], TITLES[there.kind]
     counts = f"{len(here.models)} {one} and {len(there.models)} {two} on {here.scenes} test scenes"
+    if math.isnan(fixed.value):
+        return f"Nothing can be said: some of {counts} have no value."
     if better is None:
         return f"No difference between the means of {counts}."
     ahead = TITLES[better]

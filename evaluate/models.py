@@ -1,30 +1,29 @@
 """What one model does on one task: its taps, each the mean of its repeats, and the best of them.
 
-Runs that differ only in the noise that was drawn for the features, or in the seeds of their probes, are one model
-(`group_runs`). Of the probes of a tap and a seed (learning rates, weight decays) the best is chosen on val. Seeds and
-draws are never chosen from: a tap's value is their mean, and the best tap is the one whose mean on val is best. All
-numbers that are shown come from test. Where val says the same of two, the earlier one stays: the shallower tap.
+Its probes are those of one row (`evaluate.rows`). Of the probes of a tap and a seed (learning rates, weight decays) the
+best is chosen on val. Seeds and draws are never chosen from: a tap's value is their mean, and the best tap is the one
+whose mean on val is best. All numbers that are shown come from test. Where val says the same of two, the earlier one
+stays: the shallower tap.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
 from evaluate.metrics.base import Protocol
-from evaluate.protocols import STANDARD
+from evaluate.parallel import in_threads
+from evaluate.protocols import PAPER
 from evaluate.records import Run
 from evaluate.repeats import estimate_repeats, repeat_shares
+from evaluate.rows import Row, head_of
 from evaluate.schema import ProbeInfo, RunInfo
 from evaluate.statistics import Estimate
 
@@ -94,9 +93,19 @@ class ModelResult:
         return self.run.info
 
     @property
+    def head(self) -> str | None:
+        """The head of its probes; `None` if they are not trained."""
+        return head_of(self.best.probe)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether its probes were trained with shuffled labels."""
+        return self.best.probe.shuffled
+
+    @property
     def is_control(self) -> bool:
         """Whether this is there for comparison only: an untrained backbone, shuffled labels, raw pixels, position."""
-        return self.info.untrained or self.info.shuffled or self.info.kind == "control"
+        return self.info.untrained or self.shuffled or self.info.kind == "control"
 
     @cached_property
     def by_tap(self) -> dict[str, TapResult]:
@@ -110,74 +119,21 @@ def tap_order(probe: ProbeInfo) -> tuple[int, float, str, str]:
     return (probe.depth, float(number[0]) if number else -1.0, probe.noise or "", probe.tap)
 
 
-def group_runs(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Return runs that repeat each other side by side, in the order of the first of each.
-
-    They are of one model on one data set by the same rules and settings, and differ in the noise drawn for the features
-    (`RunInfo.draw_of`) or in the seeds of the probes. Runs that hold the same probe twice are no repeats: all runs of
-    such a group stay alone.
-    """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_identity(run.info), []).append(run)
-    whole = {key for key, group in groups.items() if not _overlap(group)}
-    return [
-        group
-        for key, members in groups.items()
-        for group in ([tuple(members)] if key in whole else [(run,) for run in members])
-    ]
-
-
-def _identity(info: RunInfo) -> str:
-    known = info.model_dump(
-        mode="json",
-        include={"model", "kind", "untrained", "shuffled", "trained_on", "dataset", "protocols", "classes"},
-    )
-    settings = {name: value for name, value in info.config.items() if name != "seeds"}
-    sources = [info.draw_of or info.features_fingerprint, info.targets_fingerprint]
-    return json.dumps([known, settings, sources], sort_keys=True)
-
-
-def _overlap(runs: Sequence[Run]) -> bool:
-    probes = Counter(
-        (info.features_fingerprint, *key) for info in (run.info for run in runs) for key in _probe_keys(info)
-    )
-    return any(count > 1 for count in probes.values())
-
-
-def _probe_keys(info: RunInfo) -> set[tuple[str, str, int]]:
-    return {(probe.task, probe.tap, probe.seed) for probe in info.probes}
-
-
-def label_groups(groups: Sequence[tuple[Run, ...]]) -> dict[Path, str]:
-    """Return path of a group's first run -> how it is called: by model, else with the run's name, else its path."""
-    labels: dict[Path, str] = {}
-    runs = [group[0] for group in groups]
-    models = {run.path: run.info.title for run in runs}
-    named = {run.path: f"{models[run.path]} [{run.info.name}]" for run in runs}
-    placed = {run.path: f"{models[run.path]} [{run.path}]" for run in runs}
-    for names in (models, named, placed):
-        often = Counter((run.info.dataset, names[run.path]) for run in runs)
-        for run in runs:
-            if run.path not in labels and (names is placed or often[run.info.dataset, names[run.path]] == 1):
-                labels[run.path] = names[run.path]
-    return labels
-
-
-def model_result(runs: tuple[Run, ...], label: str, protocol: Protocol, seed: int, resamples: int) -> ModelResult:
-    """Return what the runs of one model say of a task.
+def model_result(row: Row, label: str, protocol: Protocol, seed: int, resamples: int) -> ModelResult:
+    """Return what one row of probes says of a task.
 
     Raises:
         InputError: there are no val or test scenes, or two repeats of a tap have no test scene in common.
         EvaluateError: a run cannot be read.
     """
     metric = protocol.metrics[protocol.primary]
-    taps = [_tap(chosen, protocol, seed, resamples) for chosen in _choose(runs, protocol).values()]
+    chosen = list(_choose(row, protocol).values())
+    taps = in_threads(lambda probes: _tap(probes, protocol, seed, resamples), chosen)
     taps.sort(key=lambda tap: tap_order(tap.probe))
     best = taps[0]
     for tap in taps[1:]:
         best = tap if metric.better(tap.val, best.val) else best
-    return ModelResult(runs, label, tuple(taps), best)
+    return ModelResult(row.runs, label, tuple(taps), best)
 
 
 def estimate_tap(tap: TapResult, protocol: Protocol, scenes: Sequence[str], seed: int, resamples: int) -> Estimate:
@@ -194,13 +150,13 @@ def on_scenes(tap: TapResult, scenes: Sequence[str]) -> list[dict[str, NDArray[n
     return [_rows(repeat.statistics, tap.scenes, scenes) for repeat in tap.repeats]
 
 
-def _choose(runs: Sequence[Run], protocol: Protocol) -> dict[str, list[tuple[Run, ProbeInfo, float, int]]]:
+def _choose(row: Row, protocol: Protocol) -> dict[str, list[tuple[Run, ProbeInfo, float, int]]]:
     """Return tap -> the best on val of its probes with each seed, in the order of runs and of their probes."""
     metric = protocol.metrics[protocol.primary]
     chosen: dict[str, list[tuple[Run, ProbeInfo, float, int]]] = {}
-    for run in runs:
+    for run in row.runs:
         best: dict[tuple[str, int], tuple[Run, ProbeInfo, float, int]] = {}
-        for probe in (probe for probe in run.info.probes if probe.task == protocol.task):
+        for probe in row.probes(run, protocol.task):
             value, val_scenes = _val(run, probe, protocol)
             key = (probe.tap, probe.seed)
             if key not in best or metric.better(value, best[key][2]):
@@ -233,7 +189,7 @@ def _tap(
 
 def _val(run: Run, probe: ProbeInfo, protocol: Protocol) -> tuple[float, int]:
     scenes, statistics = run.statistics(protocol.task, probe.id, "val")
-    if not scenes and protocol.family == STANDARD:
+    if not scenes and protocol.family != PAPER:
         raise InputError(
             f"{run.path}: task {protocol.task!r} has no val scenes, so no layer can be chosen; extract some and train "
             "again"

@@ -28,10 +28,16 @@ _PAPER = {
     "points": "PaperPointsProtocol",
     "camera": "PaperCameraProtocol",
 }
-STANDARD, PAPER = "standard", "paper-2605.28132"
+_PROBE3D = {
+    "depth": "Probe3dDepthProtocol",
+    "normals": "Probe3dNormalsProtocol",
+    "correspondence": "Probe3dCorrespondenceProtocol",
+}
+STANDARD, PAPER, PROBE3D = "standard", "paper-2605.28132", "probe3d-2404.08636"
 _FAMILIES = {
     STANDARD: ("evaluate.metrics", _CLASSES),
     PAPER: ("evaluate.metrics.paper", _PAPER),
+    PROBE3D: ("evaluate.metrics.probe3d", _PROBE3D),
 }
 
 TASKS = tuple(_CLASSES)
@@ -44,7 +50,8 @@ def get_protocol(task: str, classes: Sequence[str] = (), family: str = "standard
     Args:
         task: one of `TASKS`.
         classes: class names, for tagging (things only) and segmentation (things and stuff).
-        family: set of rules: `standard`, or `paper-2605.28132`, which repeats that paper's code, flaws included.
+        family: set of rules: `standard`; or those of a paper's code, flaws included: `paper-2605.28132`, and
+            `probe3d-2404.08636` (Probe3D, for depth, normals and correspondence).
 
     Raises:
         UnknownProtocolError: there is no such task or family, the family has no rules for the task, or a task with

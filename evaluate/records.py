@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError, RunExistsError, RunNotFoundError, damaged
+from evaluate.examples import example_dataset, read_example
 from evaluate.protocols import protocol_of
 from evaluate.schema import SCHEMA_VERSION, Example, Kind, ProbeInfo, RunInfo, read_info
 
@@ -91,14 +92,7 @@ class Run:
                 nodes = [node.load() for node in tree.leaves if node.has_data]
         except _UNREADABLE as error:
             raise damaged(self.path, f"{EXAMPLES} cannot be read: {error}") from error
-        return [
-            Example(
-                **{name: node.attrs[name] for name in ("task", "scene", "split", "probe_id")},
-                frames=list(node.attrs["frames"]),
-                arrays={str(name): array.to_numpy() for name, array in node.data_vars.items()},
-            )
-            for node in sorted(nodes, key=lambda node: node.path)
-        ]
+        return [read_example(node) for node in sorted(nodes, key=lambda node: node.path)]
 
 
 def _sizes(path: Path) -> dict[str, int]:
@@ -223,7 +217,7 @@ class RunWriter:
             records = DataTree.from_dict({f"/{task}": self._dataset(task) for task in self.info.protocols})
             records.to_zarr(self.staging / RECORDS, zarr_format=3, consolidated=False)
             examples = DataTree.from_dict(
-                {f"/{item.task}/{index:03d}": _example(item) for index, item in enumerate(self._examples)}
+                {f"/{item.task}/{index:03d}": example_dataset(item) for index, item in enumerate(self._examples)}
             )
             examples.to_zarr(self.staging / EXAMPLES, zarr_format=3, consolidated=False)
             (self.staging / RUN_FILE).write_text(self.info.model_dump_json(indent=2) + "\n", "utf-8")
@@ -285,16 +279,3 @@ class RunWriter:
 def _strings(values: list[str]) -> NDArray[Any]:
     # Variable-length strings have a Zarr v3 specification; numpy's fixed-length ones do not.
     return np.array(values, dtype=np.dtypes.StringDType())
-
-
-def _example(example: Example) -> xr.Dataset:
-    import xarray as xr
-
-    axes = {
-        "rgb": ("view", "y", "x", "channel"),
-        "intrinsics": ("view", "i", "j"),
-        "cam_to_world": ("view", "row", "column"),
-    }
-    variables = {name: (axes.get(name, ("view", "y", "x")), array) for name, array in example.arrays.items()}
-    attrs = {name: getattr(example, name) for name in ("task", "scene", "split", "probe_id", "frames")}
-    return xr.Dataset(variables, attrs=attrs | {"frames": [int(frame) for frame in example.frames]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluate.errors import SchemaVersionError, damaged
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Kind = Literal["vgm", "vlm", "encoder", "control", "fusion"]
 
@@ -34,6 +35,8 @@ class ProbeInfo(BaseModel):
     learning_rate: float
     weight_decay: float
     seed: int
+    shuffled: bool = False
+    """Whether its training clips had the targets of other scenes: a control of the probe that is alike in all else."""
     parameters: int
 
 
@@ -46,10 +49,10 @@ class RunInfo(BaseModel):
     name: str
     model: str
     """Bare name of the backbone; an untrained twin has the same one and `untrained` set."""
+    parameters: int | None = None
+    """Of the backbone as it was loaded; of a fusion the sum over its backbones. None if the store does not say."""
     kind: Kind
     untrained: bool
-    shuffled: bool = False
-    """Whether every training clip had the targets of another one."""
     trained_on: str | None = None
     """The data set that the probes were trained on, if it is not `dataset`, on which they were measured."""
     dataset: str
@@ -71,7 +74,11 @@ class RunInfo(BaseModel):
     @property
     def title(self) -> str:
         """The model, and what makes a control of it: `svd (untrained)`."""
-        said = ["untrained"] * self.untrained + ["shuffled labels"] * self.shuffled
+        return self.titled()
+
+    def titled(self, *, shuffled: bool = False) -> str:
+        """The same for its probes, or for those with shuffled labels: `svd (untrained, shuffled labels)`."""
+        said = ["untrained"] * self.untrained + ["shuffled labels"] * shuffled
         said += [f"trained on {self.trained_on}"] * (self.trained_on is not None)
         return f"{self.model} ({', '.join(said)})" if said else self.model
 
@@ -83,7 +90,14 @@ class Example:
     `arrays` holds those of the following that the task has: `rgb` (view, y, x, 3) uint8; `depth`, `depth_pred` (view,
     y, x) float32 metres; `instance`, `instance_pred` (view, y, x) int32, in
     which 0 is no instance and no cluster; `classes`, `classes_pred` (view, y, x)
-    uint8; `intrinsics` (view, 3, 3) in pixels of these arrays; `cam_to_world` (view, 4, 4) with OpenCV axes.
+    uint8; `intrinsics` (view, 3, 3) in pixels of these arrays; `cam_to_world` (view, 4, 4) with OpenCV axes, both only
+    where they are known for all views; `cam_to_world_pred` (view, 4, 4), in the world in which the first view has its
+    true pose; `normals`, `normals_pred` (view, y, x, 3) int8, unit normals times 127 in the camera's frame, 0 = none;
+    `points`, `points_pred` (view, point_y, point_x, 3) float32 in the first view's camera frame, the latter after the
+    similarity that the metric undoes, with `points_valid` (view, point_y, point_x) bool and `points_rgb` uint8;
+    `scores`, `labels` (thing) of all views together; `queries` (query, 2) in the first view and, in each other one,
+    `positions`, `matches` (pair, query, 2), normalised, with `visible` (pair, query) bool; `features_pca` (view,
+    cell_y, cell_x, 3) uint8, what the probe read as colours.
     """
 
     task: str
@@ -92,6 +106,10 @@ class Example:
     probe_id: str
     frames: list[int]
     arrays: Mapping[str, NDArray[Any]]
+    why: str = ""
+    """Why this scene was chosen: `worst 1 of 24`, `median of 24`; empty where the run does not say."""
+    value: float = math.nan
+    """The task's primary metric on the whole scene alone; NaN where the run does not say."""
 
 
 def read_info(file: Path) -> RunInfo:

@@ -45,13 +45,16 @@ class Selectivity:
 
 
 def twin_of(axis: Axis, model: ModelResult, control: Control = "untrained") -> ModelResult | None:
-    """Return the same backbone untrained, or as it is with shuffled labels; `None` if it was not probed."""
+    """Return the same backbone untrained, or the probes of the same run with shuffled labels; `None` if there are none.
+
+    Both have the model's own head.
+    """
     if control == "untrained":
         return axis.twin(model)
-    if model.info.shuffled:
+    if model.shuffled:
         return None
-    mine = (model.info.model, model.info.untrained)
-    return next((m for m in axis.models if m.info.shuffled and (m.info.model, m.info.untrained) == mine), None)
+    mine = (model.run.path, model.head)
+    return next((m for m in axis.models if m.shuffled and (m.run.path, m.head) == mine), None)
 
 
 def selectivity(

@@ -17,8 +17,6 @@ from evaluate.models import (
     Repeat,
     TapResult,
     estimate_tap,
-    group_runs,
-    label_groups,
     model_result,
     on_scenes,
     tap_order,
@@ -27,6 +25,7 @@ from evaluate.paired import Contributions, contributions
 from evaluate.protocols import TASKS, protocol_of
 from evaluate.records import RUN_FILE, Run
 from evaluate.repeats import estimate_repeated_classes, repeat_shares
+from evaluate.rows import Row, group_runs, label_rows, rows_of
 from evaluate.statistics import RESAMPLES, Estimate, Interval
 
 __all__ = ["Axis", "ModelResult", "Repeat", "TapResult", "build", "find_runs", "tap_order"]
@@ -56,11 +55,17 @@ class Axis:
         return next((model for model in self.models if not model.is_control), self.models[0])
 
     def twin(self, model: ModelResult) -> ModelResult | None:
-        """Return the same backbone untrained, if it was probed and `model` is not that itself."""
+        """Return the same backbone untrained, if it was probed with the same head and `model` is not that itself."""
         if model.is_control:
             return None
-        twins = (m for m in self.models if m.info.untrained and not m.info.shuffled)
-        return next((m for m in twins if m.info.model == model.info.model), None)
+        twins = (m for m in self.models if m.info.untrained and not m.shuffled)
+        return next((m for m in twins if (m.info.model, m.head) == (model.info.model, model.head)), None)
+
+    def counterpart(self, model: ModelResult) -> ModelResult | None:
+        """Return what this axis has in the row of a model of another one, or of its run if it is not trained here."""
+        same = (m for m in self.models if m.label == model.label)
+        untrained = (m for m in self.models if (m.run.path, m.head) == (model.run.path, None) and not model.shuffled)
+        return next(same, None) or next(untrained, None)
 
     def control(self, model: ModelResult) -> ModelResult | None:
         """Return what `model` is to be compared with: its twin, else the best other control."""
@@ -188,29 +193,28 @@ def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES, fam
         MixedProtocolsError: runs on one data set measured a task by different protocols, classes, targets or views.
         EvaluateError: a run cannot be read, or has no val or test scenes.
     """
-    groups = group_runs(runs)
-    labels = label_groups(groups)
+    rows = [row for group in group_runs(runs) for row in rows_of(group)]
+    labelled = list(zip(rows, label_rows(rows), strict=True))
     axes = []
     for dataset in sorted({run.info.dataset for run in runs}):
         for task in TASKS:
-            models = [group for group in groups if group[0].info.dataset == dataset and _has(group[0], task, family)]
-            if models:
-                axes.append(_axis(dataset, task, models, labels, seed, resamples))
+            found = [(row, label) for row, label in labelled if row.info.dataset == dataset and _has(row, task, family)]
+            if found:
+                axes.append(_axis(dataset, task, found, seed, resamples))
     return axes
 
 
-def _has(run: Run, task: str, family: str | None) -> bool:
-    protocol = run.info.protocols.get(task)
-    return protocol is not None and (family is None or protocol.startswith(f"{family}/"))
+def _has(row: Row, task: str, family: str | None) -> bool:
+    protocol = row.info.protocols.get(task)
+    asked = protocol is not None and (family is None or protocol.startswith(f"{family}/"))
+    return asked and any(row.probes(run, task) for run in row.runs)
 
 
-def _axis(
-    dataset: str, task: str, groups: Sequence[tuple[Run, ...]], labels: dict[Path, str], seed: int, resamples: int
-) -> Axis:
-    _require_same(dataset, task, [run for group in groups for run in group])
-    info = groups[0][0].info
+def _axis(dataset: str, task: str, labelled: Sequence[tuple[Row, str]], seed: int, resamples: int) -> Axis:
+    _require_same(dataset, task, list({run.path: run for row, _ in labelled for run in row.runs}.values()))
+    info = labelled[0][0].info
     protocol = protocol_of(info.protocols[task], info.classes.get(task, ()))
-    models = [model_result(group, labels[group[0].path], protocol, seed, resamples) for group in groups]
+    models = [model_result(row, label, protocol, seed, resamples) for row, label in labelled]
     worst = -np.inf if protocol.metrics[protocol.primary].higher_is_better else np.inf
     sign = -1 if worst < 0 else 1
 
@@ -221,15 +225,24 @@ def _axis(
     return Axis(dataset, protocol, tuple(sorted(models, key=rank)), seed, resamples)
 
 
-def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
+def rules_of(run: Run, task: str) -> dict[str, str]:
+    """Return what runs on one data set must agree in for their results of a task to stand in one column."""
+    info = run.info
     rules = {
-        "protocols": [run.info.protocols[task] for run in runs],
-        "classes": [", ".join(run.info.classes.get(task, ())) for run in runs],
-        "targets": [run.info.targets_fingerprint for run in runs],
+        "protocols": info.protocols[task],
+        "classes": ", ".join(info.classes.get(task, ())),
+        "targets": info.targets_fingerprint,
     }
     # The rules of other families go by windows in every task.
-    if task in _WINDOWED or any(not name.startswith("standard/") for name in rules["protocols"]):
-        rules["numbers of views per window"] = [str(run.info.config.get("views", "unknown")) for run in runs]
+    if task in _WINDOWED or not rules["protocols"].startswith("standard/"):
+        rules["numbers of views per window"] = str(info.config.get("views", "unknown"))
+    return rules
+
+
+def _require_same(dataset: str, task: str, runs: Sequence[Run]) -> None:
+    found = [rules_of(run, task) for run in runs]
+    kinds = dict.fromkeys(what for one in found for what in one)
+    rules = {what: [one.get(what, "") for one in found] for what in kinds}
     for what, values in rules.items():
         if len(set(values)) > 1:
             sides: dict[str, list[str]] = {}

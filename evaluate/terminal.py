@@ -35,11 +35,11 @@ def _table(dataset: str, axes: Sequence[Axis]) -> Table:
         metric = axis.protocol.metrics[axis.protocol.primary]
         unit = f" {metric.unit}" if metric.unit else ""
         table.add_column(f"{axis.task}\n{metric.title}{unit} {metric.arrow}", justify="right", no_wrap=True)
-    # A run is one row group; its results on all tasks share the path, which no other run has.
-    runs = {model.run.path: model for axis in axes for model in axis.models}
-    for path, first in sorted(runs.items(), key=lambda item: (_place(item[1]), item[1].label, str(item[0]))):
+    # A label is one row group: no two models of a data set share one.
+    rows = {model.label: model for axis in axes for model in axis.models}
+    for label, first in sorted(rows.items(), key=lambda item: (_place(item[1]), item[0])):
         control = first.is_control
-        found = {axis.task: next((m for m in axis.models if m.run.path == path), None) for axis in axes}
+        found = {axis.task: next((m for m in axis.models if m.label == label), None) for axis in axes}
         taps = sorted({tap_order(tap.probe) for model in found.values() if model for tap in model.taps})
         table.add_row(Text(first.label, "dim bold" if control else "bold cyan"))
         for index, (*_, tap) in enumerate(taps):
@@ -50,7 +50,7 @@ def _table(dataset: str, axes: Sequence[Axis]) -> Table:
 
 def _place(model: ModelResult) -> tuple[bool, str, bool, bool]:
     """Return a key that sorts a model's own controls right below it, and other controls last."""
-    return (model.info.kind == "control", model.info.model, model.info.untrained, model.info.shuffled)
+    return (model.info.kind == "control", model.info.model, model.info.untrained, model.shuffled)
 
 
 def _cell(axis: Axis, model: ModelResult | None, name: str) -> Text:

@@ -61,6 +61,13 @@ def extract_features(
     skip_damaged: flags.SkipDamaged = False,
     device: flags.Device = "auto",
     offload: flags.OffloadTo = "none",
+    compile: flags.Compile = False,
+    batch_clips: flags.BatchClips = 1,
+    profile: flags.Profile = False,
+    profile_to: flags.ProfileTo = None,
+    cluster: flags.Cluster = None,
+    rank: flags.Rank = None,
+    world: flags.World = None,
     out: flags.Out = None,
     dry_run: flags.DryRun = False,
     as_json: flags.Json = False,
@@ -92,7 +99,8 @@ def plan(*, measure: bool, as_json: bool, **given: Any) -> None:
 def _signature_of_plan() -> inspect.Signature:
     """The flags of an extraction, and how to plan it: typer reads a function's signature."""
     shared = inspect.signature(extract_features, eval_str=True).parameters
-    kept = [each for name, each in shared.items() if name not in ("context", "dry_run")]
+    senseless = ("context", "dry_run", "profile", "profile_to")
+    kept = [each for name, each in shared.items() if name not in senseless]
     measure = Annotated[
         bool, typer.Option("--measure", help="Load the weights, run two clips, and say how long all would take.")
     ]

@@ -37,7 +37,10 @@ class Flags(BaseModel):
     dtype: str = "float32"
     store_dtype: str = "float16"
     offload: Offload = "none"
+    compile: bool = False
+    batch_clips: int = Field(default=1, ge=1)
     out: str | None = None
+    cluster: str | None = None
 
 
 class Arguments(Flags):
@@ -48,3 +51,7 @@ class Arguments(Flags):
     clip_frames: int | None = Field(default=None, ge=1)
     clip_window: str | None = None
     bank: str | None = None
+    profile: bool = False
+    profile_to: Path | None = None
+    rank: int | None = Field(default=None, ge=0)
+    world: int | None = Field(default=None, ge=1)

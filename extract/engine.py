@@ -6,19 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import xxhash
-from numpy.typing import NDArray
 
-from extract.errors import ExtractError, NonFiniteFeatureError
+from extract import profile
+from extract.compiled import compile_blocks
+from extract.errors import ExtractError
+from extract.landing import Landing, pool
 from extract.taps import listen
+from extract.transfer import transfer
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
-    from extract.backbones.base import Backbone, State
+    from extract.backbones.base import Backbone, NoiseLevel, Offload, State
     from extract.datasets.base import Clip
     from extract.plan import Plan, Tap
 
@@ -36,52 +37,111 @@ def exact_float32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-@torch.inference_mode()
-def clip_features(
-    backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor, taps: Sequence[Tap]
-) -> dict[str, NDArray[Any]]:
-    """Features of one clip: tap name -> float32 (bank frame, y, x, channel).
+def load_backbone(plan: Plan, device: torch.device, offload: Offload) -> Backbone:
+    """The plan's backbone on its device, compiled if that is asked for. Raises `WeightsError` if that fails."""
+    dtype, family = DTYPES[plan.request.dtype], plan.family
+    backbone = family.load(device, dtype) if offload == "none" else family.load_offloaded(device, dtype, offload)
+    if family.options.compiled:
+        compile_blocks(backbone.module, family.sites())
+    return backbone
+
+
+def clip_features(backbone: Backbone, plan: Plan, clip: Clip, frames: Tensor, taps: Sequence[Tap]) -> Landing:
+    """Features of one clip; `Landing.arrive` gives them: tap name -> (bank frame, y, x, channel).
 
     The noise is seeded by the recipe's seed, the clip's id and the number of the draw alone: neither order, batch nor
     rank changes a number. Features of several draws are averaged; the clip is encoded once for all of them.
     """
-    _, positions = plan.family.window(clip.n_frames, clip.bank)
+    (landing,) = batch_features(backbone, plan, [clip], [frames], taps)
+    return landing
+
+
+@torch.inference_mode()
+def batch_features(
+    backbone: Backbone, plan: Plan, clips: Sequence[Clip], frames: Sequence[Tensor], taps: Sequence[Tap]
+) -> list[Landing]:
+    """Features of several clips, each as `clip_features` gives them, from one forward for all. See `Family.batches`."""
+    copies = transfer(frames[0].device)
+    landings = [Landing(plan, clip, copies) for clip in clips]
     noise = plan.recipe.noise
-    generators = [_generator(noise.seed if noise else 0, clip.id, draw) for draw in range(noise.draws if noise else 1)]
-    features: dict[str, NDArray[Any]] = {}
-    with listen(backbone.module, [tap.site for tap in taps if tap.site.stage == "encode"], stop=False) as heard:
-        state = backbone.encode(frames, positions, generators[0])
-    for tap in taps:
-        if tap.site.stage == "encode":
-            features[tap.name] = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), state))
-    levels = list(_by_level(taps))
-    for draw, generator in enumerate(generators if levels else ()):
-        drawn = backbone.redraw(state, generator) if draw else state
+    seed, draws = (noise.seed, noise.draws) if noise else (0, 1)
+    generators = [[_generator(seed, clip.id, draw) for clip in clips] for draw in range(draws)]
+    states = [
+        _encode(backbone, plan, landing, given, generator, taps)
+        for landing, given, generator in zip(landings, frames, generators[0], strict=True)
+    ]
+    if levels := list(_by_level(taps)):
+        drawn = [states]
+        drawn += [list(map(backbone.redraw, states, of_draw)) for of_draw in generators[1:]]
+        joined = [each[0] if len(each) == 1 else backbone.join(each) for each in drawn]
         for at_level in levels:
-            for name, grids in _at_level(backbone, plan, drawn, at_level, len(clip.bank)).items():
-                features[name] = features[name] + grids if draw else grids
-    if len(generators) > 1:
-        features |= {tap.name: features[tap.name] / len(generators) for at_level in levels for tap in at_level}
-    return features
+            for parts in zip(*map(backbone.parts, joined), strict=True):
+                _at_level(backbone, plan, parts, at_level, landings)
+    for landing in landings:
+        landing.depart()
+    return landings
+
+
+def _encode(
+    backbone: Backbone,
+    plan: Plan,
+    landing: Landing,
+    frames: Tensor,
+    generator: torch.Generator,
+    taps: Sequence[Tap],
+) -> State:
+    """What all noise levels share, with the taps that see no noise."""
+    clip = landing.clip
+    _, positions = plan.family.window(clip.n_frames, clip.bank)
+    here = [tap for tap in taps if tap.site.stage == "encode"]
+    with (
+        profile.device_span(profile.ENCODE, clip.id),
+        listen(backbone.module, [tap.site for tap in here], stop=False) as heard,
+    ):
+        state = backbone.encode(frames, positions, generator)
+    with profile.device_span(profile.LAND, clip.id):
+        for tap in here:
+            landing.take(tap, _pooled(backbone, plan, tap, heard.pop(tap.site.name), state), range(landing.frames))
+    return state
 
 
 def _at_level(
-    backbone: Backbone, plan: Plan, state: State, taps: Sequence[Tap], length: int
-) -> dict[str, NDArray[Any]]:
-    """One forward per part of the clip, stopped after the deepest tap."""
-    grids: dict[str, NDArray[Any]] = {}
-    for part in backbone.parts(state):
-        with listen(backbone.module, [tap.site for tap in taps], stop=True) as heard:
-            backbone.forward(part, taps[0].level)
-        for tap in taps:
-            found = _to_array(plan, tap, backbone.grid(tap.site, heard.pop(tap.site.name), part))
-            if part.rows is None or list(part.rows) == list(range(length)):
-                grids[tap.name] = found
-            else:
-                # A row that no part fills stays NaN, which no store takes.
-                whole = grids.setdefault(tap.name, np.full((length, *found.shape[1:]), np.nan, found.dtype))
-                whole[list(part.rows)] = found
-    return grids
+    backbone: Backbone, plan: Plan, draws: Sequence[State], taps: Sequence[Tap], landings: Sequence[Landing]
+) -> None:
+    """One forward per draw of a part, stopped after the deepest tap; the mean over draws is what lands."""
+    level, label = taps[0].level, ",".join(landing.clip.id for landing in landings)
+    sums: dict[str, Tensor] = {}
+    for part in draws:
+        with (
+            profile.device_span(_called(level), label),
+            listen(backbone.module, [tap.site for tap in taps], stop=True) as heard,
+        ):
+            backbone.forward(part, level)
+        with profile.device_span(profile.LAND, label):
+            for tap in taps:
+                found = _pooled(backbone, plan, tap, heard.pop(tap.site.name), part)
+                sums[tap.name] = sums[tap.name] + found if tap.name in sums else found
+                if part is draws[-1]:
+                    # By a tensor: by a number, GPUs multiply with its reciprocal.
+                    mean = found if len(draws) == 1 else sums[tap.name] / found.new_full((), len(draws))
+                    _deal(tap, mean, part.rows, landings)
+                    del sums[tap.name]
+
+
+def _deal(tap: Tap, found: Tensor, rows: Sequence[int] | None, landings: Sequence[Landing]) -> None:
+    """To every clip of a batch its rows, which are numbered through: bank after bank."""
+    numbers = range(len(found)) if rows is None else rows
+    first = 0
+    for landing in landings:
+        own = [index for index, row in enumerate(numbers) if first <= row < first + landing.frames]
+        if own:
+            given = found if len(own) == len(found) else found[own[0] : own[-1] + 1]
+            landing.take(tap, given, [numbers[index] - first for index in own])
+        first += landing.frames
+
+
+def _called(level: NoiseLevel | None) -> str:
+    return "forward" if level is None else f"{profile.DENOISE} {level.name}"
 
 
 def _generator(seed: int, clip_id: str, draw: int) -> torch.Generator:
@@ -94,17 +154,9 @@ def noise_seed(seed: int, clip_id: str, draw: int = 0) -> int:
     return xxhash.xxh3_64_intdigest(text.encode()) >> 1
 
 
-def pool(
-    grid: Float[Tensor, "frame y x channel"], size: tuple[int, int]
-) -> Float[Tensor, "frame rows columns channel"]:
-    """Average-pool a grid to `size` (rows, columns), in float32."""
-    if tuple(grid.shape[1:3]) == size:
-        return grid.float()
-    moved = grid.float().permute(0, 3, 1, 2)
-    return torch.nn.functional.adaptive_avg_pool2d(moved, size).permute(0, 2, 3, 1)
-
-
-def _to_array(plan: Plan, tap: Tap, grid: Tensor) -> NDArray[Any]:
+def _pooled(backbone: Backbone, plan: Plan, tap: Tap, output: Any, state: State) -> Tensor:
+    """What a site's module returned, as the grid that is kept: (bank frame, y, x, channel), float32."""
+    grid = backbone.grid(tap.site, output, state)
     stated = (*tap.site.grid, tap.site.channels)
     if tuple(grid.shape[1:]) != stated:
         raise ExtractError(
@@ -112,20 +164,7 @@ def _to_array(plan: Plan, tap: Tap, grid: Tensor) -> NDArray[Any]:
             f"the family {plan.family.name!r} states {stated}. "
             "The checkpoint is not of the architecture its config describes, or the adapter is wrong."
         )
-    if not torch.isfinite(grid).all():
-        bad = int((~torch.isfinite(grid)).sum())
-        raise NonFiniteFeatureError(
-            f"tap {tap.name}: {bad} of {grid.numel()} values are NaN or infinite in {plan.request.dtype}. "
-            f"Nothing of this clip was written. {_remedy(plan)}"
-        )
-    array: NDArray[Any] = pool(grid, plan.grid(tap.site)).cpu().numpy()
-    return array
-
-
-def _remedy(plan: Plan) -> str:
-    if plan.request.dtype == "float32":
-        return "float32 overflows nowhere in a sound network: look at the weights, and fetch them again."
-    return "Compute in a wider type: --dtype float32 (or bfloat16)."
+    return pool(grid, plan.grid(tap.site))
 
 
 def _by_level(taps: Sequence[Tap]) -> Iterator[list[Tap]]:

@@ -88,6 +88,43 @@ OffloadTo = Annotated[
         "--offload",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    _flag(
+        RUN,
+        "Share the work between workers of Dask: local:N processes, local-cuda (one per GPU), slurm:N jobs, or the "
+        "address of a scheduler, tcp://HOST:PORT.",
+        "--cluster",
+    ),
+]
+Rank = Annotated[
+    int | None,
+    _flag(RUN, "Take the clips of this number, of --world; default: what torchrun says, else all.", min=0),
+]
+World = Annotated[int | None, _flag(RUN, "How many processes like this one are started, without Dask.", min=1)]
+Compile = Annotated[
+    bool,
+    _flag(
+        RUN,
+        "Compile every block (torch.compile): minutes at the start, faster clips. Changes last bits, so it is another "
+        "recipe.",
+        "--compile",
+    ),
+]
+BatchClips = Annotated[
+    int,
+    _flag(
+        RUN,
+        "So many clips in one forward, for models that see one frame at a time, on a GPU that one clip does not fill. "
+        "Changes last bits, so it is another recipe.",
+        min=1,
+    ),
+]
+Profile = Annotated[bool, _flag(RUN, "Say where the time of a clip went, and write a trace.", "--profile")]
+ProfileTo = Annotated[
+    Path | None,
+    _flag(RUN, "Folder of the trace (default: profile/MODEL-DATASET); implies --profile.", metavar="DIR"),
+]
 Out = Annotated[str | None, _flag(RUN, "Name of the store (default: the model's name).")]
 DryRun = Annotated[
     bool, _flag(RUN, "Say what would be done, as `python -m extract plan` does, and do nothing.", "--dry-run")
@@ -109,6 +146,12 @@ def arguments_of(flags: dict[str, Any]) -> Arguments:
         given[name] = tuple(word.strip() for word in given[name].split(",") if word.strip())
     for name in ("grid", "size"):
         given[name] = sides(f"--{name}", given[name])
+    if given["cluster"] is not None and (given["rank"], given["world"]) != (None, None):
+        raise typer.BadParameter(
+            "give one of them: workers of Dask share the work by themselves", param_hint="--cluster, --world"
+        )
+    if given["cluster"] is not None and (given["profile"] or given["profile_to"]):
+        raise typer.BadParameter("it tells of this process, and workers are others", param_hint="--profile")
     return Arguments(**given)
 
 

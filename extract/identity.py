@@ -67,7 +67,7 @@ def feature_recipe(
             untrained=family.options.untrained,
             dtype=dtype,
             attention=family.attention,
-            settings=dict(family.settings()),
+            settings={**family.settings(), **_computed(family)},
         ),
     )
     return Recipe(
@@ -77,6 +77,17 @@ def feature_recipe(
         preprocessing=family.preprocessing().model_dump(mode="json"),
         noise=NoiseRecipe(seed=seed, draws=draws) if family.default_noise else None,
         storage=StorageRecipe(dtype=store_dtype, grid=grid),
+    )
+
+
+def _computed(family: Family) -> dict[str, int | str]:
+    """How the network is run, where it is asked to be run otherwise than block by block and clip by clip.
+
+    Both change the last bits of features, so that stores of both kinds are told apart.
+    """
+    asked = family.options
+    return ({"compiled": "blocks"} if asked.compiled else {}) | (
+        {"batch_clips": asked.batch_clips} if asked.batch_clips > 1 else {}
     )
 
 

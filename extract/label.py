@@ -38,16 +38,16 @@ def label(
         raise ExtractError(f"--dataset {dataset}: only {TAKEN[0]} takes labels of a network; others bring their own.")
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
 
-    from extract.command import _device
     from extract.datasets.dl3dv import Dl3dv
     from extract.labelling.base import make_labeller
     from extract.labelling.scenes import label_scenes
     from extract.progress import Progress
     from extract.registry import make_dataset
+    from extract.resolve import usable_device
 
     made = make_dataset(dataset, root)
     assert isinstance(made, Dl3dv)
-    network = make_labeller(labeller, checkpoint, str(_device(device)))
+    network = make_labeller(labeller, checkpoint, str(usable_device(device)))
     done = label_scenes(made, network, out, frames, limit, Progress(quiet=as_json))
     if as_json:
         print(json.dumps({"done": len(done.done), "skipped": len(done.skipped), "failed": done.failed}, indent=1))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
 
-from extract.engine import DTYPES, clip_features, exact_float32
+from extract import profile
+from extract.engine import batch_features, clip_features, exact_float32, load_backbone
 from extract.errors import ExtractError
 from extract.outcome import Outcome
 from extract.progress import Progress
-from extract.provenance import provenance
+from extract.provenance import parameter_count, provenance
 from extract.shares import Shares
+from extract.transfer import transfer
 from store import ArrayValueError, StoreWriter, create, finalize_if_stale
 from store.claims import Claims
 from store.folder import LocalFolder
@@ -24,13 +27,19 @@ from store.head import RECIPE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from extract.backbones.base import Offload
+    from extract.backbones.base import Backbone, Offload
+    from extract.landing import Landing
     from extract.plan import Plan, Tap
 
 log = logging.getLogger(__name__)
 
 Work = tuple[int, "list[Tap]"]
 """A row, and the taps it lacks."""
+Decoded = tuple[int, "list[Tap]", "Future[Tensor]"]
+"""Work, and the frames of the clip."""
+AHEAD = 2
+"""Clips whose frames are decoded while another is computed, each in a thread of its own. So many more are held in
+memory, and claimed before their turn."""
 
 
 class Extraction:
@@ -52,12 +61,10 @@ class Extraction:
     def __init__(self, plan: Plan, device: torch.device, offload: Offload, claims: Claims) -> None:
         self._plan, self._device, self._claims = plan, device, claims
         log.info("loading %s", plan.family.model)
-        dtype, family = DTYPES[plan.request.dtype], plan.family
-        self._backbone = (
-            family.load(device, dtype) if offload == "none" else family.load_offloaded(device, dtype, offload)
-        )
-        make_store(plan, device)
-        self._writer = StoreWriter(plan.path, committed=claims.release)
+        self._backbone = load_backbone(plan, device, offload)
+        self._copies, self._batch = transfer(device), plan.family.options.batch_clips
+        make_store(plan, device, self._backbone)
+        self._writer = StoreWriter(plan.path, committed=claims.release, timed=profile.span)
 
     def run(self, work: Iterable[Work], advance: Callable[[], None]) -> Outcome:
         """Extract clips; returns when all that can be are committed. `advance` is called after each.
@@ -71,19 +78,29 @@ class Extraction:
         """
         outcome = Outcome()
         before = self._writer.bytes_written
-        with exact_float32():
-            for row, taps, frames in self._decoded(work):
+        under_way: deque[tuple[int, Landing]] = deque()
+
+        def settle(row: int, error: Exception | None) -> None:
+            if error is None:
+                outcome.done.append(row)
+            else:
                 clip = self._plan.clips[row]
-                try:
-                    features = clip_features(self._backbone, self._plan, clip, frames().to(self._device), taps)
-                    self._writer.put(row, features)
-                    outcome.done.append(row)
-                except (ExtractError, ArrayValueError) as error:
-                    outcome.failed[clip.id] = str(error)
-                    log.error("clip %s failed: %s", clip.id, error)
-                    self._claims.release(row)
-                advance()
-        self._writer.flush()
+                outcome.failed[clip.id] = str(error)
+                log.error("clip %s failed: %s", clip.id, error)
+                self._claims.release(row)
+            advance()
+
+        with exact_float32(), profile.span(profile.RUN):
+            for batch in self._batches(work):
+                launched = self._launch(batch, settle)
+                under_way += launched
+                # On a GPU, a clip is put when the next is given to the device, which so never waits for a clip to be
+                # checked and handed to the writer.
+                while len(under_way) > self._copies.ahead * len(launched):
+                    self._put(*under_way.popleft(), settle)
+            while under_way:
+                self._put(*under_way.popleft(), settle)
+            self._writer.flush()
         outcome.bytes = self._writer.bytes_written - before
         return outcome
 
@@ -95,21 +112,76 @@ class Extraction:
     ) -> None:
         self._writer.__exit__(kind, error, trace)
 
-    def _decoded(self, work: Iterable[Work]) -> Iterator[tuple[int, list[Tap], Callable[[], Tensor]]]:
-        """Work with a function that gives its frames, which are decoded one clip ahead in a thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
-            ahead: tuple[int, list[Tap], Future[Tensor]] | None = None
-            for row, taps in work:
-                current, ahead = ahead, (row, taps, thread.submit(self._decode, row))
-                if current is not None:
-                    yield current[0], current[1], current[2].result
-            if ahead is not None:
-                yield ahead[0], ahead[1], ahead[2].result
+    def _launch(
+        self, batch: Sequence[Decoded], settle: Callable[[int, Exception | None], None]
+    ) -> list[tuple[int, Landing]]:
+        """Give the device the clips that can be read; `settle` is told of those that fail."""
+        ready: list[tuple[int, Tensor]] = []
+        for row, _, decoding in batch:
+            try:
+                with profile.span(profile.FRAMES, self._plan.clips[row].id):
+                    ready.append((row, decoding.result()))
+            except ExtractError as error:
+                settle(row, error)
+        if not ready:
+            return []
+        rows, taps = [row for row, _ in ready], batch[0][1]
+        clips = [self._plan.clips[row] for row in rows]
+        try:
+            with profile.span(profile.SEND, ",".join(clip.id for clip in clips)):
+                frames = [self._copies.send(each) for _, each in ready]
+            if len(rows) == 1:
+                return [(rows[0], clip_features(self._backbone, self._plan, clips[0], frames[0], taps))]
+            return list(zip(rows, batch_features(self._backbone, self._plan, clips, frames, taps), strict=True))
+        except ExtractError as error:
+            for row in rows:
+                settle(row, error)
+            return []
+
+    def _put(self, row: int, landing: Landing, settle: Callable[[int, Exception | None], None]) -> None:
+        """Hand a clip's features to the writer."""
+        try:
+            self._writer.put(row, landing.arrive())
+        except (ExtractError, ArrayValueError) as error:
+            settle(row, error)
+        else:
+            settle(row, None)
+
+    def _batches(self, work: Iterable[Work]) -> Iterator[list[Decoded]]:
+        """Clips that share a forward, since they lack the same taps."""
+        batch: list[Decoded] = []
+        for each in self._decoded(work):
+            if batch and each[1] != batch[0][1]:
+                yield batch
+                batch = []
+            batch.append(each)
+            if len(batch) == self._batch:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _decoded(self, work: Iterable[Work]) -> Iterator[Decoded]:
+        """Work in its order; the frames of the next clips are decoded in threads meanwhile."""
+        ahead = max(AHEAD, self._batch)
+        with ThreadPoolExecutor(ahead, thread_name_prefix="decode") as threads:
+            waiting: deque[Decoded] = deque()
+            try:
+                for row, taps in work:
+                    waiting.append((row, taps, threads.submit(self._decode, row)))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft()
+                while waiting:
+                    yield waiting.popleft()
+            finally:
+                for _, _, decoding in waiting:
+                    decoding.cancel()
 
     def _decode(self, row: int) -> Tensor:
         clip = self._plan.clips[row]
         indices, _ = self._plan.family.window(clip.n_frames, clip.bank)
-        return torch.from_numpy(clip.frames(indices))
+        with profile.span(profile.DECODE, clip.id):
+            return self._copies.stage(torch.from_numpy(clip.frames(indices)))
 
 
 def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offload = "none") -> Outcome:
@@ -150,8 +222,11 @@ def _wait_for_others(shares: Shares, extraction: Extraction, advance: Callable[[
     return outcome
 
 
-def make_store(plan: Plan, device: torch.device) -> None:
-    """Make the store of a plan, or join the one that is there. Raises `RecipeMismatchError` if that is another's."""
+def make_store(plan: Plan, device: torch.device, backbone: Backbone | None = None) -> None:
+    """Make the store of a plan, or join the one that is there. Raises `RecipeMismatchError` if that is another's.
+
+    A new store's provenance says how many parameters the backbone has, if it is loaded.
+    """
     create(
         plan.path,
         plan.recipe,
@@ -159,5 +234,5 @@ def make_store(plan: Plan, device: torch.device) -> None:
         plan.specs(),
         attrs={"model": plan.family.model, "kind": plan.family.kind, "fingerprint": plan.recipe.fingerprint},
         coordinates=plan.coordinates(),
-        provenance=provenance(device),
+        provenance=provenance(device) | ({"parameters": parameter_count(backbone)} if backbone else {}),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from extract.backbones.base import Offload
-from extract.engine import DTYPES, clip_features, exact_float32
+from extract.engine import clip_features, exact_float32, load_backbone
 from extract.plan import Plan
 
 CLIPS = 2
@@ -43,9 +43,7 @@ def measure(plan: Plan, device: torch.device, offload: Offload = "none") -> Meas
     """Load the backbone and run two clips, of those that are missing if there are any. Writes nothing."""
     rows = (list(plan.pending()) or plan.rows)[:CLIPS]
     started = time.perf_counter()
-    dtype = DTYPES[plan.request.dtype]
-    family = plan.family
-    backbone = family.load(device, dtype) if offload == "none" else family.load_offloaded(device, dtype, offload)
+    backbone, family = load_backbone(plan, device, offload), plan.family
     loaded = time.perf_counter()
     decode_s = compute_s = 0.0
     with exact_float32():
@@ -54,7 +52,7 @@ def measure(plan: Plan, device: torch.device, offload: Offload = "none") -> Meas
             begun = time.perf_counter()
             frames = torch.from_numpy(clip.frames(family.window(clip.n_frames, clip.bank)[0]))
             decoded = time.perf_counter()
-            clip_features(backbone, plan, clip, frames.to(device), plan.taps)
+            clip_features(backbone, plan, clip, frames.to(device), plan.taps).arrive()
             decode_s, compute_s = decoded - begun, time.perf_counter() - decoded
     return Measured(loaded - started, decode_s, compute_s, _peak(device))
 

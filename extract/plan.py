@@ -57,6 +57,8 @@ class Request:
     split: str | None = None
     limit: int | None = None
     skip_damaged: bool = False
+    share: tuple[int, int] = (0, 1)
+    """(rank, world): every process of `world` takes the clips of its own number."""
     out: str | None = None
 
 
@@ -79,8 +81,9 @@ class Outline:
 
     @property
     def rows(self) -> list[int]:
-        """Rows asked for by `--split` and `--limit`."""
-        return select_rows(self.table, self.request.split, self.request.limit)
+        """Rows asked for by `--split` and `--limit`, and of them our share."""
+        rank, world = self.request.share
+        return select_rows(self.table, self.request.split, self.request.limit)[rank::world]
 
     def pending(self) -> dict[int, list[Tap]]:
         """Rows asked for that lack taps, with the taps that no commit covers yet."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from extract.backbones.base import Backbone
+
 _PACKAGES = ("spatial-probing", "torch", "diffusers", "transformers", "zarr", "numpy", "pillow")
 
 
@@ -29,6 +31,14 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def parameter_count(backbone: Backbone) -> int:
+    """Return how many parameters the loaded networks have: of a video generator denoiser and autoencoder, of a
+    vision-language model all but the output head. Tied weights count once; a text encoder that only made the prompt's
+    embedding does not count.
+    """
+    return sum(parameter.numel() for parameter in backbone.module.parameters())
 
 
 def _version(name: str) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -78,40 +79,71 @@ def write_targets(
 
     A clip whose labels cannot be read is listed in the outcome, and the rest goes on.
     """
-    path = targets_path(dataset)
-    committed: Container[int] = ()
-    if (path / RECIPE).exists():
-        _create(path, dataset, table, [])  # refuses targets that were made from other data
-        committed = set(np.flatnonzero(done(FeatureStore.open(path))).tolist())
-    outcome = Outcome(skipped=[row for row in rows if row in committed])
-    pending = [row for row in rows if row not in committed]
-    writer: StoreWriter | None = None
-    names: set[str] = set()
-    with progress.bar(f"targets {dataset.name}", len(pending)) as advance:
-        try:
-            for row in pending:
-                try:
-                    arrays = target_arrays(clips[row].targets(), len(dataset.classes))
-                    if writer is None:
-                        names = set(arrays)
-                        writer = _open(path, dataset, table, arrays)
-                    if set(arrays) != names:
-                        raise DataError(
-                            f"clip {clips[row].id}: has targets {sorted(arrays)}, other clips have {sorted(names)}."
-                        )
-                    writer.put(row, arrays)
-                    outcome.done.append(row)
-                except (ExtractError, ArrayValueError) as error:
-                    outcome.failed[clips[row].id] = str(error)
-                    log.error("targets of clip %s failed: %s", clips[row].id, error)
-                advance()
-        finally:
-            if writer is not None:
-                writer.close()
-                outcome.bytes = writer.bytes_written
+    pending = lacking_targets(dataset, table, rows)
+    outcome = Outcome(skipped=[row for row in rows if row not in set(pending)])
+    with (
+        progress.bar(f"targets {dataset.name}", len(pending)) as advance,
+        TargetsWriter(dataset, clips, table) as writer,
+    ):
+        outcome += writer.run(pending, advance)
     if outcome.done or outcome.skipped:
-        finalize_if_stale(path)
+        finalize_if_stale(targets_path(dataset))
     return outcome
+
+
+def lacking_targets(dataset: Dataset, table: Sequence[ClipRow], rows: Sequence[int]) -> list[int]:
+    """Rows without committed targets. Raises `RecipeMismatchError` if the targets that are there are of other data."""
+    path = targets_path(dataset)
+    if not (path / RECIPE).exists():
+        return list(rows)
+    _create(path, dataset, table, [])
+    committed = set(np.flatnonzero(done(FeatureStore.open(path))).tolist())
+    return [row for row in rows if row not in committed]
+
+
+class TargetsWriter:
+    """Writes targets; the store is made of what the first clip has, and every other must have the same arrays."""
+
+    def __init__(self, dataset: Dataset, clips: Sequence[Clip], table: Sequence[ClipRow]) -> None:
+        self._dataset, self._clips, self._table = dataset, clips, table
+        self._writer: StoreWriter | None = None
+        self._names: set[str] = set()
+
+    def run(self, rows: Sequence[int], advance: Callable[[], None]) -> Outcome:
+        """Write clips; returns when all that can be are committed. Those whose labels cannot be read are listed."""
+        outcome = Outcome()
+        before = self._writer.bytes_written if self._writer else 0
+        for row in rows:
+            clip = self._clips[row]
+            try:
+                self._put(row, clip)
+                outcome.done.append(row)
+            except (ExtractError, ArrayValueError) as error:
+                outcome.failed[clip.id] = str(error)
+                log.error("targets of clip %s failed: %s", clip.id, error)
+            advance()
+        if self._writer is not None:
+            self._writer.flush()
+            outcome.bytes = self._writer.bytes_written - before
+        return outcome
+
+    def __enter__(self) -> TargetsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)
+
+    def _put(self, row: int, clip: Clip) -> None:
+        arrays = target_arrays(clip.targets(), len(self._dataset.classes))
+        if self._writer is None:
+            self._writer = _open(targets_path(self._dataset), self._dataset, self._table, arrays)
+            self._names = set(arrays)
+        if set(arrays) != self._names:
+            raise DataError(f"clip {clip.id}: has targets {sorted(arrays)}, other clips have {sorted(self._names)}.")
+        self._writer.put(row, arrays)
 
 
 def target_arrays(targets: Targets, n_classes: int) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as L
@@ -11,16 +12,16 @@ import torch
 from jaxtyping import Float, Float32, Num
 from torch import Tensor, nn
 
-from probes.config import ProbeSpec, TapSpec
+from probes.config import Asked, ProbeSpec, TapSpec
 from probes.data import Batch
 from probes.errors import NonFiniteError
 from probes.heads import build_head
 from probes.heads.base import Form, Grid, Head
-from probes.heads.linear import LinearHead, outputs_of
+from probes.heads.linear import LinearHead, losses_of
 from probes.sampling import GridMap, sample_cells
 from probes.seeding import seed_of, torch_seed
 from probes.standardise import Standardiser
-from probes.tasks.base import Task
+from probes.tasks.base import Task, Wanted
 from store.reading.batch import dequantise
 
 WARMUP = 0.05
@@ -37,11 +38,12 @@ class ProbeBank(L.LightningModule):
     Args:
         probes: what to train.
         taps: tap name -> tap, for all taps of the probes.
-        tasks: task name -> task, for all tasks of the probes.
+        tasks: task and head -> task, for all probes; see `probes.tasks.tasks_of`.
         standardisers: tap name -> standardiser.
         steps: length of the learning-rate schedule: linear warm-up, then a cosine to 0.
         warmup: share of the steps in which the learning rate rises.
         heads: of each probe, if they were trained before.
+        single: heads that are computed in float32 even where the others are not.
 
     Attributes:
         active: whether each probe still learns.
@@ -53,21 +55,22 @@ class ProbeBank(L.LightningModule):
         self,
         probes: Sequence[ProbeSpec],
         taps: Mapping[str, TapSpec],
-        tasks: Mapping[str, Task],
+        tasks: Mapping[Asked, Task],
         standardisers: Mapping[str, Standardiser],
         steps: int = 1,
         heads: Sequence[Head] | None = None,
         warmup: float = WARMUP,
+        single: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self.probes = tuple(probes)
+        self.probes, self._single = tuple(probes), frozenset(single)
         self.taps = {probe.tap: taps[probe.tap] for probe in self.probes}
-        self.tasks = {probe.task: tasks[probe.task] for probe in self.probes}
+        self.tasks = {probe.asked: tasks[probe.asked] for probe in self.probes}
         self.steps, self.first, self.warmup = steps, 0, warmup
         self._tap_index = {tap: index for index, tap in enumerate(self.taps)}
         self.standardisers = nn.ModuleList(standardisers[tap] for tap in self.taps)
         self.heads = nn.ModuleList(heads if heads is not None else self._build())
-        self.active = [self.tasks[probe.task].trained for probe in self.probes]
+        self.active = [self.task(probe).trained for probe in self.probes]
         self.losses: Float[Tensor, " probe"] = torch.full((len(self.probes),), math.nan)
 
     def _build(self) -> Iterator[Head]:
@@ -76,7 +79,7 @@ class ProbeBank(L.LightningModule):
             with torch_seed(seed_of(*probe.start)):
                 trunk = trunks.get(probe.unit)
                 channels = self.taps[probe.tap].channels
-                head = build_head(probe.head, self.tasks[probe.task], channels, Form(probe.width, probe.depth, trunk))
+                head = build_head(probe.head, self.task(probe), channels, Form(probe.width, probe.depth, trunk))
             if probe.joint:
                 trunks[probe.unit] = head.get_submodule("trunk")
             yield head
@@ -100,6 +103,10 @@ class ProbeBank(L.LightningModule):
             members.setdefault(probe.unit, []).append(index)
         return list(members.values())
 
+    def task(self, probe: ProbeSpec) -> Task:
+        """What a probe is asked."""
+        return self.tasks[probe.asked]
+
     def head(self, index: int) -> Head:
         """The head of a probe."""
         head = self.heads[index]
@@ -112,11 +119,11 @@ class ProbeBank(L.LightningModule):
         assert isinstance(standardiser, Standardiser)
         return standardiser
 
-    def start_at(self, priors: Mapping[str, Float[Tensor, " output"]]) -> None:
+    def start_at(self, priors: Mapping[Wanted, Float[Tensor, " output"]]) -> None:
         """Let every probe start at its task's prior."""
         for index, probe in enumerate(self.probes):
-            if self.tasks[probe.task].trained:
-                self.head(index).start_at(priors[probe.task])
+            if self.task(probe).trained:
+                self.head(index).start_at(priors[self._wanted(probe)])
 
     def grid(
         self,
@@ -143,37 +150,48 @@ class ProbeBank(L.LightningModule):
         wanted = {probe.tap for probe, active in zip(self.probes, self.active, strict=True) if active}
         grids = {tap: self.grid(tap, batch.features[tap], batch.scales.get(tap)) for tap in self.taps if tap in wanted}
         losses = [torch.full((), math.nan, device=self.device)] * len(self.probes)
-        together: dict[tuple[str, str], list[int]] = {}
+        together: dict[tuple[Wanted, str], list[int]] = {}
         for index, probe in enumerate(self.probes):
             if not self.active[index]:
                 continue
             if isinstance(self.heads[index], LinearHead):
-                together.setdefault((probe.task, probe.tap), []).append(index)
+                together.setdefault((self._wanted(probe), probe.tap), []).append(index)
             else:
-                losses[index] = self._loss(index, probe, grids[probe.tap], batch, step)
-        for (task, tap), members in together.items():
-            for index, loss in zip(members, self._linear_losses(members, task, tap, grids[tap], batch), strict=True):
+                with self._precision(probe):
+                    losses[index] = self._loss(index, probe, grids[probe.tap], batch, step)
+        for (targets, tap), members in together.items():
+            with self._precision(self.probes[members[0]]):
+                found = self._linear_losses(members, targets, tap, grids[tap], batch)
+            for index, loss in zip(members, found, strict=True):
                 losses[index] = loss
         return torch.stack(losses)
 
+    def _wanted(self, probe: ProbeSpec) -> Wanted:
+        """The targets of a probe in a batch."""
+        return self.task(probe).wanted(shuffled=probe.shuffled)
+
+    def _precision(self, probe: ProbeSpec) -> AbstractContextManager[object]:
+        """Within, float32 for heads that are always computed in it; for others what the trainer says."""
+        return torch.autocast(self.device.type, enabled=False) if probe.head in self._single else nullcontext()
+
     def _linear_losses(
-        self, members: Sequence[int], name: str, tap: str, grid: Grid, batch: Batch
+        self, members: Sequence[int], wanted: Wanted, tap: str, grid: Grid, batch: Batch
     ) -> list[Float[Tensor, ""]]:
-        """Losses of linear probes of one task and one tap.
+        """Losses of linear probes of one task and one tap, all with the same targets.
 
         An affine map of what lies between cells is what lies between affine maps of cells, so that features are read at
         pixels once, and not the outputs of every probe.
         """
-        task, targets = self.tasks[name], batch.targets[name]
+        task, targets = self.task(self.probes[members[0]]), batch.targets[wanted]
         if task.layout == "cells":
             inputs = grid.at(targets["xy"], GridMap(*self.taps[tap].grid_map))
         else:
             inputs = getattr(grid, task.layout)
         heads = [head for index in members if isinstance(head := self.heads[index], LinearHead)]
-        return [task.loss(outputs.float(), targets) for outputs in outputs_of(heads, inputs)]
+        return losses_of(heads, inputs, lambda outputs: task.loss(outputs.float(), targets))
 
     def _loss(self, index: int, probe: ProbeSpec, grid: Grid, batch: Batch, step: int) -> Float[Tensor, ""]:
-        task, targets = self.tasks[probe.task], batch.targets[probe.task]
+        task, targets = self.task(probe), batch.targets[self._wanted(probe)]
         if self.training and self.head(index).draws:
             with torch_seed(seed_of(*probe.start, "step", step), self.device):
                 outputs = self(index, grid)

@@ -92,7 +92,7 @@ def load(directory: Path) -> tuple[ProbeBank, Card]:
         tasks = tasks_of(card.probes, card.space, card.protocol)
         for probe in card.probes:
             if (embeddings := stored.get(f"{probe.id}/{EMBEDDINGS}")) is not None:
-                tasks[probe.task].embeddings = embeddings
+                tasks[probe.asked].embeddings = embeddings
         bank = ProbeBank(card.probes, {tap.name: tap for tap in card.taps}, tasks, standardisers)
         expected = _tensors(bank)
         if expected.keys() != stored.keys():

@@ -21,15 +21,16 @@ class TrainConfig(BaseModel):
     Attributes:
         tasks: what to probe for, in the order of tables.
         taps: arrays of the feature store.
-        head: kind of head.
-        width, depth: of heads that can be had in several sizes; `None` = as usual for the task.
+        heads: kinds of heads; each answers the tasks that it can.
+        width, depth: of those heads that can be had in several sizes; `None` = as usual for the task.
         protocol: whose rules: `standard`, or `paper`, those of arXiv 2605.28132, flaws included. Its tasks, losses and
             views are the paper's; its train split is train and val together, and weights are chosen on test, which it
-            then reports. See `docs/probes.md`.
-        joint: tasks of one tap share the trunk of their heads, and learn together.
+            then reports. `probe3d` trains as `standard` does, and scores by the rules of arXiv 2404.08636. See
+            `docs/probes.md`.
+        joint: tasks of one tap share the trunk of their heads, where these have one, and learn together.
         class_embeddings: digest of the embeddings of class names that a head was given.
-        learning_rates, weight_decays: one probe per task, tap, learning rate and weight decay; the best is chosen on
-            val. Of AdamW; no weight decay on biases and on what scales channels.
+        learning_rates, weight_decays: one probe per task, head, tap, learning rate and weight decay; the best is chosen
+            on val. Of AdamW; no weight decay on biases and on what scales channels.
         warmup: share of the steps in which the learning rate rises.
         epochs: how often each training clip is seen.
         batch_clips: clips per step.
@@ -39,17 +40,18 @@ class TrainConfig(BaseModel):
         keep: which weights: `best`, those with the least loss on val; or `last`.
         patience: validations without a smaller loss on val after which a probe is trained no more; `None` = never.
         limit: at most this many clips of each split; for trying things out.
-        shuffle_labels: control: every training clip has the targets of another one. Val and test keep their own.
+        control: beside every trained probe, one whose training clips have the targets of another scene. Val and test
+            keep their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: tuple[str, ...]
     taps: tuple[str, ...]
-    head: str = "linear"
+    heads: Annotated[tuple[str, ...], Field(min_length=1)] = ("linear",)
     width: Annotated[int, Field(ge=16)] | None = None
     depth: Annotated[int, Field(ge=0)] | None = None
-    protocol: Literal["standard", "paper"] = "standard"
+    protocol: Literal["standard", "paper", "probe3d"] = "standard"
     joint: bool = False
     class_embeddings: str | None = None
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = LEARNING_RATES
@@ -63,12 +65,16 @@ class TrainConfig(BaseModel):
     keep: Literal["best", "last"] = "best"
     patience: Annotated[int, Field(ge=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    shuffle_labels: bool = False
+    control: bool = False
 
     @property
     def seed(self) -> int:
         """Seed of everything that probes share: the order of clips, views and pixels."""
         return self.seeds[0]
+
+
+Asked = tuple[str, str]
+"""A task, and the head that it is asked of."""
 
 
 class TapSpec(BaseModel):
@@ -85,7 +91,11 @@ class TapSpec(BaseModel):
 
 
 class ProbeSpec(BaseModel):
-    """One probe: what it predicts from where, and how it is trained."""
+    """One probe: what it predicts from where, and how it is trained.
+
+    `shuffled` makes a control of it: its training clips have the targets of another scene, and all else is as for its
+    twin, initial weights and dropout too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,6 +108,12 @@ class ProbeSpec(BaseModel):
     width: int | None = None
     depth: int | None = None
     joint: bool = False
+    shuffled: bool = False
+
+    @property
+    def asked(self) -> Asked:
+        """Task and head, which together say in what form the task is asked; see `probes.tasks.tasks_of`."""
+        return self.task, self.head
 
     @property
     def label(self) -> str:
@@ -107,7 +123,7 @@ class ProbeSpec(BaseModel):
 
     @property
     def id(self) -> str:
-        """Unique and stable: `depth/blocks.20@t502/linear/lr0.01/wd0.01/seed0`."""
+        """Unique and stable: `depth/blocks.20@t502/linear/lr0.01/wd0.01/seed0`; `…/shuffled` for a control."""
         return f"{self.task}/{self._trained}"
 
     @property
@@ -118,44 +134,50 @@ class ProbeSpec(BaseModel):
     @property
     def _trained(self) -> str:
         trained = f"lr{self.learning_rate:g}/wd{self.weight_decay:g}/seed{self.seed}"
-        return f"{self.tap}/{self.label}/{trained}"
+        return f"{self.tap}/{self.label}/{trained}{'/shuffled' * self.shuffled}"
 
     @property
     def start(self) -> tuple[str, str, str, int]:
-        """What initial weights and dropout are seeded by: probes that differ in how they are trained start alike."""
+        """What initial weights and dropout are seeded by: probes that differ in how they are trained start alike.
+
+        A control starts as its twin does, so that the labels are all that differs.
+        """
         return self.task, self.tap, self.label, self.seed
 
 
 def probes_of(config: TrainConfig) -> list[ProbeSpec]:
-    """All probes that a configuration asks for, by task, tap, learning rate, weight decay, seed.
+    """All probes that a configuration asks for, by task, head, tap, learning rate, weight decay, seed, control.
 
     A task that is solved without training gets one probe per tap, with the features themselves for a head.
+
+    Raises:
+        ProbesError: a task that no head answers, or a head that answers no task.
     """
-    from probes.heads import UNTRAINED
-    from probes.tasks import TASKS
+    from probes.heads import JOINT, SIZED
+    from probes.pairs import heads_of
+    from probes.tasks import untrained_head
 
     probes = []
-    for task in config.tasks:
-        trained = TASKS[task].trained
-        rates = config.learning_rates if trained else (0.0,)
-        decays = config.weight_decays if trained else (0.0,)
-        seeds = config.seeds if trained else config.seeds[:1]
-        head = config.head if trained else UNTRAINED
-        probes += [
-            ProbeSpec(
-                task=task,
-                tap=tap,
-                head=head,
-                learning_rate=rate,
-                weight_decay=decay,
-                seed=seed,
-                width=config.width if trained else None,
-                depth=config.depth if trained else None,
-                joint=config.joint and trained,
-            )
-            for tap in config.taps
-            for rate in rates
-            for decay in decays
-            for seed in seeds
-        ]
+    for task, heads in heads_of(config.tasks, config.heads, config.protocol).items():
+        trained = bool(heads)
+        for head in heads or [untrained_head(task, config.protocol)]:
+            size = {name: getattr(config, name) if head in sized else None for name, sized in SIZED.items()}
+            probes += [
+                ProbeSpec(
+                    task=task,
+                    tap=tap,
+                    head=head,
+                    learning_rate=rate,
+                    weight_decay=decay,
+                    seed=seed,
+                    joint=config.joint and head in JOINT,
+                    shuffled=shuffled,
+                    **size,
+                )
+                for tap in config.taps
+                for rate in (config.learning_rates if trained else (0.0,))
+                for decay in (config.weight_decays if trained else (0.0,))
+                for seed in (config.seeds if trained else config.seeds[:1])
+                for shuffled in ((False, True) if config.control and trained else (False,))
+            ]
     return probes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from queue import Queue
 from threading import Event, Thread
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from probes.features import finite_check
 from probes.inputs import TRAIN, VAL, Inputs
 from probes.pools import TargetPools
 from probes.seeding import generator
-from probes.tasks.base import Task
+from probes.tasks.base import Task, Wanted
 from probes.views import training_views
 from store.reading.ring import SLOTS, Ring
 
@@ -40,12 +41,12 @@ class Batch(NamedTuple):
     Attributes:
         features: tap -> features as they are stored.
         scales: tap -> (clip, channel), for taps of type `int8-channel`; value = int8 * scale.
-        targets: task -> targets.
+        targets: task, in the form that a head asks for it, and whether it is a control's -> targets.
     """
 
     features: dict[str, Tensor]
     scales: dict[str, Tensor]
-    targets: dict[str, dict[str, Tensor]]
+    targets: dict[Wanted, dict[str, Tensor]]
 
 
 def schedule(rows: Sequence[int], config: TrainConfig) -> list[list[Sample]]:
@@ -68,7 +69,7 @@ class Stream:
 
     Args:
         inputs: the stores.
-        tasks, config: what is trained.
+        tasks, config: what is trained; tasks that are not are left out.
         pin: page-locked memory for features, for training on a CUDA device.
         share: number of this process, and how many there are: each takes an equal part of every training batch.
     """
@@ -76,15 +77,17 @@ class Stream:
     def __init__(
         self,
         inputs: Inputs,
-        tasks: Mapping[str, Task],
+        tasks: Iterable[Task],
         config: TrainConfig,
         *,
         pin: bool = False,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self._inputs, self._config, self._pin, self._share = inputs, config, pin, share
-        self._tasks = {name: task for name, task in tasks.items() if task.trained}
-        self.pools = TargetPools(inputs, self._tasks, config.seed, shuffled=config.shuffle_labels)
+        kinds = (False, True) if config.control else (False,)
+        trained = {task.wanted(): task for task in tasks if task.trained}
+        self._tasks = {task.wanted(shuffled=kind): task for task in trained.values() for kind in kinds}
+        self.pools = TargetPools(inputs, trained.values(), config.seed, control=config.control)
         self._check = finite_check(inputs)
         self._schedule = schedule(inputs.rows[TRAIN], config)
 
@@ -108,10 +111,15 @@ class Stream:
         size = self._config.batch_clips
         return Batches(self, taps, [samples[k : k + size] for k in range(0, len(samples), size)], SLOTS)
 
-    def prior(self, task: str) -> dict[str, Tensor]:
-        """Targets of one sample of every training clip, to compute a task's prior from."""
+    def priors(self) -> dict[Wanted, Float[Tensor, " output"]]:
+        """The prior of each task, from targets of one sample of every training clip; a control has its twin's."""
         samples = [Sample(row, -1) for row in self._inputs.rows[TRAIN]]
-        return self._collate(task, samples, self._frames(samples))
+        frames = self._frames(samples)
+        found: dict[Wanted, Tensor] = {}
+        for wanted, task in self._tasks.items():  # twins come first
+            twin = wanted._replace(shuffled=False)
+            found[wanted] = found[twin] if twin in found else task.prior(self._collate(wanted, samples, frames))
+        return found
 
     def ring(self, taps: Sequence[str], clips: int, slots: int) -> Ring:
         """Memory for batches of `clips` clips."""
@@ -130,25 +138,39 @@ class Stream:
         frames = self._frames(samples)
         return [(sample.row, views.tolist()) for sample, views in zip(samples, frames, strict=True)]
 
-    def targets(self, samples: Sequence[Sample]) -> dict[str, dict[str, Tensor]]:
-        """Targets of some samples, by task."""
+    def targets(self, samples: Sequence[Sample]) -> dict[Wanted, dict[str, Tensor]]:
+        """Targets of some samples. On val those of controls are those of their twins."""
         frames = self._frames(samples)
-        return {name: task.share(self._collate(name, samples, frames)) for name, task in self._tasks.items()}
+        other = any(sample.row in self.pools.sources for sample in samples)
+        found: dict[Wanted, dict[str, Tensor]] = {}
+        for wanted, task in self._tasks.items():  # twins come first
+            same = wanted.shuffled and not other
+            twin = wanted._replace(shuffled=False)
+            found[wanted] = found[twin] if same else task.share(self._collate(wanted, samples, frames))
+        return found
+
+    def targets_bytes(self) -> int:
+        """Bytes of targets that are in memory at a time: those that wait, those in the making, and those in use."""
+        rank, processes = self._share
+        batch = self.targets(self._schedule[0][rank::processes]) if self._tasks else {}
+        return (PREFETCHED + 2) * sum(values.nbytes for each in batch.values() for values in each.values())
 
     def _frames(self, samples: Sequence[Sample]) -> list[NDArray[Any]]:
         return [training_views(self._config, self._inputs.clip(sample.row), sample.epoch) for sample in samples]
 
-    def _collate(self, task: str, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
+    def _collate(self, wanted: Wanted, samples: Sequence[Sample], frames: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
         config = self._config
-        drawn = [
-            self._tasks[task].sample(
-                self.pools[sample.row],
-                views % len(self.pools[sample.row]),  # the clip whose targets these are may be shorter
-                max(1, config.pixels // config.views),
-                generator(config.seed, "pixels", task, sample.epoch, sample.row),
+        drawn = []
+        for sample, views in zip(samples, frames, strict=True):
+            pool = self.pools[self.pools.sources.get(sample.row, sample.row) if wanted.shuffled else sample.row]
+            drawn.append(
+                self._tasks[wanted].sample(
+                    pool,
+                    views % len(pool),  # the clip whose targets these are may be shorter
+                    max(1, config.pixels // config.views),
+                    generator(config.seed, "pixels", wanted.task, sample.epoch, sample.row),
+                )
             )
-            for sample, views in zip(samples, frames, strict=True)
-        ]
         return {name: torch.from_numpy(np.stack([entry[name] for entry in drawn])) for name in drawn[0]}
 
 

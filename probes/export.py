@@ -45,13 +45,15 @@ def _readme(name: str, info: RunInfo, card: Card) -> str:
     """The card that a hub shows: what the probes read, what they say, and how to load them."""
     tasks = dict.fromkeys(probe.task for probe in card.probes)
     first = card.probes[0]
+    controls = sum(probe.shuffled for probe in card.probes)
+    counted = f"{len(card.probes) - controls} probes{f' and {controls} controls (shuffled labels)' if controls else ''}"
     return f"""---
 library_name: safetensors
 tags: [linear-probe, frozen-features]
 ---
 # {name}
 
-{len(card.probes)} probes ({", ".join(tasks)}) on frozen features of `{info.title}`, trained on `{info.dataset}`.
+{counted} ({", ".join(tasks)}) on frozen features of `{info.title}`, trained on `{info.dataset}`.
 
 - Features: `{card.features}`, fingerprint `{card.fingerprint}`. The probes read no other backbone's features.
 - Targets: fingerprint `{info.targets_fingerprint}`. Command: `{info.command}`.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.config import TapSpec
 from probes.errors import ProbesError, SplitError, TargetsError, UnknownNameError
-from probes.tasks import TASKS, Rules, needs_of, paper_class
+from probes.tasks import TASKS, Rules, has_rules, needs_of, require_rules
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -215,11 +215,11 @@ def choose_tasks(asked: Sequence[str], targets: FeatureStore, rules: Rules = "st
     for name in asked:
         if name != "all" and name not in TASKS:
             raise UnknownNameError(did_you_mean("task", name, [*TASKS, "all"]))
-        if rules == "paper" and name != "all":
-            paper_class(name)
+        if name != "all":
+            require_rules(name, rules)
     lacking = {name: sorted(needs_of(name, rules) - targets.arrays.keys()) for name in TASKS}
     if "all" in asked:
-        chosen = [name for name in TASKS if not lacking[name] and (rules == "standard" or TASKS[name].paper)]
+        chosen = [name for name in TASKS if not lacking[name] and has_rules(name, rules)]
     else:
         chosen = [name for name in TASKS if name in asked]
     for name in chosen:

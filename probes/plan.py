@@ -56,15 +56,15 @@ class Plan:
 def default_out(features: str, dataset: str, config: TrainConfig) -> Path:
     """`runs/svd-scannet` for the store `svd/scannet`: flat, so that `runs/*` finds every run.
 
-    What is not the usual way stands in the name: other targets, another head, shuffled labels.
+    What is not the usual way stands in the name: other targets, other heads. A control does not: it lies in the run of
+    what it is the control of.
     """
     model, _, extracted = features.rpartition("/")
     parts = [*model.split("/"), extracted] if model else [extracted]
     parts += [dataset] * (dataset != extracted)
-    parts += [config.head] * (config.head != "linear")
+    parts += list(config.heads) * (config.heads != ("linear",))
     parts += [f"d{config.depth}"] * (config.depth is not None)
     parts += [config.protocol] * (config.protocol != "standard")
-    parts += ["shuffled"] * config.shuffle_labels
     return Path("runs") / "-".join(parts)
 
 

@@ -1,8 +1,8 @@
-"""Targets that training keeps in memory, one pool of pixels per clip; and whose targets a clip gets."""
+"""Targets that training keeps in memory, one pool of pixels per clip; and whose targets a control gets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from probes.errors import SplitError
@@ -19,14 +19,17 @@ class TargetPools:
         inputs: the stores.
         tasks: what is trained; nothing else is read.
         seed: of the choice of pixels that are kept.
-        shuffled: whether every clip is given the pool of another clip.
+        control: whether there are controls, which are given the pools of other scenes.
+
+    Attributes:
+        sources: row of a training clip -> row of the clip whose pool its controls are given; empty without controls.
     """
 
-    def __init__(self, inputs: Inputs, tasks: Mapping[str, Task], seed: int, *, shuffled: bool = False) -> None:
+    def __init__(self, inputs: Inputs, tasks: Iterable[Task], seed: int, *, control: bool = False) -> None:
         self._inputs, self._seed = inputs, seed
         scenes = {row: inputs.clip(row).scene for row in inputs.rows[TRAIN]}
-        self._sources = shuffled_sources(scenes, seed) if shuffled else {}
-        self._fields = frozenset().union(*(task.fields for task in tasks.values()))
+        self.sources = shuffled_sources(scenes, seed) if control else {}
+        self._fields = frozenset().union(*(task.fields for task in tasks))
         self._pools: dict[int, PixelPool] = {}
 
     def load(self, advance: Callable[[], None]) -> None:
@@ -38,8 +41,7 @@ class TargetPools:
                 advance()
 
     def __getitem__(self, row: int) -> PixelPool:
-        """The pool of one clip, or of the clip whose targets it is given."""
-        row = self._sources.get(row, row)
+        """The pool of one clip."""
         if row not in self._pools:
             self._pools[row] = self._read(row)
         return self._pools[row]
@@ -63,7 +65,7 @@ def shuffled_sources(scenes: Mapping[int, str], seed: int) -> dict[int, int]:
     for row, scene in scenes.items():
         rows.setdefault(scene, []).append(row)
     if len(rows) < 2:
-        raise SplitError("--shuffle-labels: all training clips are of one scene, and no other has targets to give.")
+        raise SplitError("--control: all training clips are of one scene, and no other has targets to give.")
     names = sorted(rows)
     order = [names[index] for index in generator(seed, "labels").permutation(len(names))]
     cycle = zip(order, [*order[1:], order[0]], strict=True)

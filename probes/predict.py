@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from probes.bank import ProbeBank
-from probes.config import TrainConfig
+from probes.config import ProbeSpec, TrainConfig
+from probes.examples import examples
 from probes.features import read_features
-from probes.heads.base import Grid
 from probes.inputs import TEST, VAL, Inputs
 from probes.labels import ClipLabels
 from probes.sampling import GridMap
@@ -26,11 +26,8 @@ from probes.views import evaluation_windows
 
 if TYPE_CHECKING:
     from evaluate.protocols import Protocol
-    from evaluate.records import Example, RunWriter
+    from evaluate.records import RunWriter
     from probes.training.status import Meter
-
-EXAMPLES = 3
-"""Test scenes shown per task."""
 
 Statistics = Mapping[str, NDArray[Any]]
 
@@ -111,9 +108,10 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 
 class _Clips(NamedTuple):
-    """The clips of one scene: rows, windows of each, targets of all by task, and the most windows of any scene."""
+    """The clips of one scene: rows, labels and windows of each, targets of all by task, and the most windows of any."""
 
     rows: Sequence[int]
+    labels: Sequence[ClipLabels]
     views: Sequence[NDArray[Any]]
     targets: Mapping[str, Statistics]
     most: int
@@ -122,8 +120,9 @@ class _Clips(NamedTuple):
 def _labelled(bank: ProbeBank, inputs: Inputs, rows: Sequence[int], config: TrainConfig, most: int) -> _Clips:
     labels = [inputs.labels(row) for row in rows]
     seen = [evaluation_windows(config, inputs.clip(row)) for row in rows]
-    targets = {name: _joined(task, labels, seen, most) for name, task in bank.tasks.items()}
-    return _Clips(rows, seen, targets, most)
+    asked = {task.name: task for task in bank.tasks.values()}  # all forms of a task have the same targets here
+    targets = {name: _joined(task, labels, seen, most) for name, task in asked.items()}
+    return _Clips(rows, labels, seen, targets, most)
 
 
 def _joined(
@@ -140,47 +139,63 @@ def _score_tap(
     """Statistics of one scene for every probe of one tap, so that features are read and standardised once."""
     features = [read_features(inputs, tap, row).to(bank.device) for row in clips.rows]
     framed = [bank.grid(tap, clip[None]) for clip in features]
-    windowed = [Grid(grid.cells[0, torch.from_numpy(view)]) for grid, view in zip(framed, clips.views, strict=True)]
+    windowed = [grid.windows(torch.from_numpy(view)) for grid, view in zip(framed, clips.views, strict=True)]
     grid_map = GridMap(*bank.taps[tap].grid_map)
     results: list[tuple[str, Statistics]] = []
     for index, probe in enumerate(bank.probes):
         if probe.tap == tap:
-            task = bank.tasks[probe.task]
+            task = bank.task(probe)
             grids = framed if task.framed else windowed
-            prediction = task.pad(join([task.predict(bank(index, grid), grid_map) for grid in grids]), clips.most)
+            said = [
+                task.predict_seeing(bank(index, grid), grid_map, labels, views)
+                for grid, labels, views in zip(grids, clips.labels, clips.views, strict=True)
+            ]
+            prediction = task.pad(join(said), clips.most)
             results.append((probe.id, protocols[probe.task].score_scene(prediction, clips.targets[probe.task])))
     return results
 
 
 @dataclass(frozen=True)
 class Best:
-    """The probe of a task that is best on val, with its primary metric on val and all metrics on test."""
+    """The probe of a task and head that is best on val, with its primary metric on val and all metrics on test.
+
+    `control` is the same of the probes with shuffled labels, if there are any.
+    """
 
     task: str
+    head: str
     tap: str
     probe_id: str
     metric: str
     val: float
     test: Mapping[str, float]
+    control: Best | None = None
 
 
 def choose_best(bank: ProbeBank, scores: Scores, protocols: Mapping[str, Protocol], on: str = VAL) -> list[Best]:
-    """Best probe of each task, chosen on val; ties go to the first in execution order.
+    """Best probe of each task and head, chosen on val, beside the best of its controls. Nobody chooses between heads.
 
-    Test decides nothing, unless there is no val: `on` says so.
+    Ties go to the first in execution order. Test decides nothing, unless there is no val: `on` says so.
     """
-    chosen = []
-    for task in bank.tasks:
-        protocol = protocols[task]
-        metric = protocol.primary
-        probes = [probe for probe in bank.probes if probe.task == task]
-        val = {probe.id: scores.metrics(protocol, probe.id, on)[metric] for probe in probes}
-        best = probes[0]
-        for probe in probes[1:]:
-            if protocol.metrics[metric].better(val[probe.id], val[best.id]):
-                best = probe
-        chosen.append(Best(task, best.tap, best.id, metric, val[best.id], scores.metrics(protocol, best.id, TEST)))
-    return chosen
+    rows: dict[tuple[str, str, bool], list[ProbeSpec]] = {}
+    for probe in bank.probes:
+        rows.setdefault((probe.task, probe.label, probe.shuffled), []).append(probe)
+    best = {row: _best(probes, scores, protocols[row[0]], on) for row, probes in rows.items()}
+    return [
+        replace(found, control=best.get((task, head, True)))
+        for (task, head, shuffled), found in best.items()
+        if not shuffled
+    ]
+
+
+def _best(probes: Sequence[ProbeSpec], scores: Scores, protocol: Protocol, on: str) -> Best:
+    metric = protocol.primary
+    val = {probe.id: scores.metrics(protocol, probe.id, on)[metric] for probe in probes}
+    best = probes[0]
+    for probe in probes[1:]:
+        if protocol.metrics[metric].better(val[probe.id], val[best.id]):
+            best = probe
+    return Best(best.task, best.label, best.tap, best.id, metric, val[best.id], scores.metrics(protocol, best.id, TEST))
 
 
 def record(
@@ -191,68 +206,15 @@ def record(
     config: TrainConfig,
     meter: Meter,
 ) -> list[Best]:
-    """Score all probes into a run, with some examples of the best of each task. Returns those."""
+    """Score all probes into a run, with some examples of the best of each task and head. Returns those."""
     scenes = sum(len(scenes_of(inputs, split)) for split in scored(inputs))
     with meter.phase("evaluate", scenes, "scenes"):
         scores = score(bank, inputs, protocols, config, writer.add, meter.advance)
     best = choose_best(bank, scores, protocols, scored(inputs)[0])
-    for example in examples(bank, inputs, best, config):
+    tested = {
+        choice.probe_id: dict(zip(scenes_of(inputs, TEST), scores.values[choice.probe_id][TEST], strict=True))
+        for choice in best
+    }
+    for example in examples(bank, inputs, protocols, config, best, tested):
         writer.add_example(example)
     return best
-
-
-@torch.inference_mode()
-def examples(bank: ProbeBank, inputs: Inputs, best: Sequence[Best], config: TrainConfig) -> Iterator[Example]:
-    """The first window of the first test scenes, beside what the best probe says: segmentation, grouping and depth."""
-    from evaluate.records import Example
-
-    for choice in best:
-        show = _SHOWN.get(choice.task)
-        if show is None:
-            continue
-        index = [probe.id for probe in bank.probes].index(choice.probe_id)
-        tap = bank.taps[bank.probes[index].tap]
-        for scene, rows in list(scenes_of(inputs, TEST).items())[:EXAMPLES]:
-            clip, labels = inputs.clip(rows[0]), inputs.labels(rows[0])
-            window = evaluation_windows(config, clip)[:1]
-            features = read_features(inputs, tap.name, clip.row, window[0].tolist()).to(bank.device)
-            task = bank.tasks[choice.task]
-            prediction = task.predict(bank(index, bank.grid(tap.name, features[None])), GridMap(*tap.grid_map))
-            beside = [name for name in ("rgb", "intrinsics", "cam_to_world") if name in inputs.targets.arrays]
-            arrays = {name: getattr(labels, name)[window[0]] for name in beside}
-            yield Example(
-                task=choice.task,
-                scene=scene,
-                split=TEST,
-                probe_id=choice.probe_id,
-                frames=[clip.bank[position] for position in window[0]],
-                arrays=arrays | show(prediction, labels, window[0]),
-            )
-
-
-def _show_depth(prediction: Statistics, labels: ClipLabels, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    true, said = labels.depth[frames], prediction["depth"]
-    if said.ndim > true.ndim:  # by the paper's rules: one window, in a unit that its protocol undoes by medians
-        known = true > 0
-        said = said[0] * (np.median(true[known]) / np.median(said[0][known]) if known.any() else np.float32(1))
-    return {"depth": true, "depth_pred": said.astype(np.float32)}
-
-
-def _show_classes(prediction: Statistics, labels: ClipLabels, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    return {"classes": labels.classes[frames], "classes_pred": prediction["classes"]}
-
-
-def _show_instances(prediction: Statistics, labels: ClipLabels, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    from evaluate.metrics.grouping import cluster, upsample_nearest
-
-    instance = labels.thing_instance[frames]
-    clusters = upsample_nearest(cluster(prediction["embeddings"][0].astype(np.float64)), instance.shape[1:])
-    # Ids 1, 2 … for clusters and 0 for what belongs to none, as in the targets.
-    return {"instance": instance.astype(np.int32), "instance_pred": (clusters + 1).astype(np.int32)}
-
-
-_SHOWN: dict[str, Callable[[Statistics, ClipLabels, NDArray[Any]], dict[str, NDArray[Any]]]] = {
-    "segmentation": _show_classes,
-    "grouping": _show_instances,
-    "depth": _show_depth,
-}

@@ -22,7 +22,7 @@ from torch import Tensor
 from evaluate.records import ProbeInfo, RunInfo, RunWriter
 from probes.bank import ProbeBank
 from probes.checkpoint import save
-from probes.config import ProbeSpec, TapSpec, probes_of
+from probes.config import Asked, ProbeSpec, TapSpec, probes_of
 from probes.data import Stream
 from probes.errors import ProbesError
 from probes.features import standardiser_of
@@ -40,9 +40,12 @@ from probes.training.machine import Machine
 from probes.training.passes import free_memory, plan_passes, probe_bytes, tap_bytes
 from probes.training.status import STATUS, Meter, bars
 from probes.training.workplace import workplace
+from store import FeatureStore, FusedStore
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+    from store import Readable
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,9 @@ class How:
 
 
 def execute(plan: Plan, how: How, *, replace: bool) -> list[Best]:
-    """Train, choose, predict, and write the run. Returns the best probe of each task; in helping processes none.
+    """Train, choose, predict, and write the run.
+
+    Returns the best probe of each task and head; in helping processes none.
 
     Raises:
         NonFiniteError: a feature or a loss is NaN or infinite.
@@ -97,15 +102,18 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
     """Train all probes, in as many passes as the memory asks for.
 
     Returns:
-        The probes with the least loss on val of each task, tap and seed (of equals the first), and all candidates.
+        The probes with the least loss on val of each task, tap, head and seed, and of each of their controls (of equals
+        the first), and all candidates.
     """
     inputs, config = plan.inputs, plan.config
     device = how.machine.device
-    tasks = tasks_of(probes_of(config), inputs.space, config.protocol)
+    probes = probes_of(config)
+    tasks = tasks_of(probes, inputs.space, config.protocol)
     if plan.embeddings is not None:
-        tasks["tagging"].embeddings = read_embeddings(plan.embeddings, tasks["tagging"].classes)
+        told = tasks["tagging", "alternating"]
+        told.embeddings = read_embeddings(plan.embeddings, told.classes)
     taps = {tap.name: tap for tap in plan.taps}
-    stream = Stream(inputs, tasks, config, pin=device.type == "cuda", share=(rank, how.machine.devices))
+    stream = Stream(inputs, tasks.values(), config, pin=device.type == "cuda", share=(rank, how.machine.devices))
     with meter.phase("targets", len(inputs.rows[TRAIN]), f"clips of {inputs.targets.name}"):
         stream.pools.load(meter.advance)
     standardisers: dict[str, Standardiser] = {}
@@ -113,20 +121,20 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
         for tap in taps:
             standardisers[tap] = standardiser_of(inputs, tap, config.views)
             meter.advance()
-    priors = {name: task.prior(stream.prior(name)) for name, task in tasks.items() if task.trained}
-    probes = probes_of(config)
+    priors = stream.priors()
     candidates: list[Candidate] = []
-    chosen: dict[tuple[str, str, int], tuple[Candidate, Head]] = {}
-    for number, members in enumerate(_passes(plan, tasks, probes, how), 1):
-        wanted = [probes[index] for index in members]
-        bank = ProbeBank(wanted, taps, tasks, standardisers, stream.steps, warmup=config.warmup)
+    chosen: dict[tuple[object, ...], tuple[Candidate, Head]] = {}
+    for number, members in enumerate(_passes(plan, tasks, probes, how, stream.targets_bytes()), 1):
+        some = [probes[index] for index in members]
+        single = how.machine.single
+        bank = ProbeBank(some, taps, tasks, standardisers, stream.steps, warmup=config.warmup, single=single)
         bank.start_at(priors)
         folder = place / f"pass-{number}"
         folder.mkdir(exist_ok=True)
         kept = fit(bank, stream, config, folder, how.machine, meter, how.loggers)
         for index, probe in enumerate(bank.probes):
             candidates.append(Candidate(probe, kept.loss[index], kept.step[index]))
-            key = probe.task, probe.tap, probe.seed
+            key = *probe.start, probe.shuffled
             if key not in chosen or kept.loss[index] < chosen[key][0].loss:
                 chosen[key] = candidates[-1], bank.head(index).cpu()
     heads = {candidate.probe: head for candidate, head in chosen.values()}
@@ -147,19 +155,24 @@ def read_embeddings(path: Path, classes: Sequence[str]) -> Float[Tensor, "thing 
     return torch.from_numpy(values.astype(np.float32))
 
 
-def _passes(plan: Plan, tasks: Mapping[str, Task], probes: Sequence[ProbeSpec], how: How) -> list[list[int]]:
+def _passes(
+    plan: Plan, tasks: Mapping[Asked, Task], probes: Sequence[ProbeSpec], how: How, targets: int
+) -> list[list[int]]:
+    """Positions of the probes of each pass; `targets` are the bytes that every pass takes for its targets."""
     config, features = plan.config, plan.inputs.features
+    dense = {task.wanted() for (_, head), task in tasks.items() if head == "linear" and task.layout == "cells"}
+    reads = len(dense) * (1 + config.control)
     sizes, reading = {}, {}
     for tap in plan.taps:
         info = features.info(tap.name)
         cells = math.prod(info.shape[-3:-1])
-        reading[tap.name] = tap_bytes(tap, cells, info.physical.itemsize, config)
+        reading[tap.name] = tap_bytes(tap, cells, info.physical.itemsize, config, reads)
         with torch.device("meta"):
-            for probe in {probe.task: probe for probe in probes if probe.tap == tap.name}.values():
-                head = build_head(probe.head, tasks[probe.task], tap.channels, Form(probe.width, probe.depth))
-                sizes[probe.task, tap.name] = probe_bytes(head, cells, config)
+            for probe in {probe.asked: probe for probe in probes if probe.tap == tap.name}.values():
+                head = build_head(probe.head, tasks[probe.asked], tap.channels, Form(probe.width, probe.depth))
+                sizes[probe.asked, tap.name] = probe_bytes(head, cells, config)
     budget = how.memory or free_memory(how.machine.device)
-    passes = plan_passes(probes, reading, [sizes[probe.task, probe.tap] for probe in probes], budget)
+    passes = plan_passes(probes, reading, [sizes[probe.asked, probe.tap] for probe in probes], budget - targets)
     if len(passes) > 1:
         counts = ", ".join(str(len(members)) for members in passes)
         log.warning(
@@ -211,16 +224,16 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
     return RunInfo(
         name=plan.out.name,
         model=features.backbone.model,
+        parameters=_backbone_parameters(plan.inputs.features),
         kind=features.backbone.kind,
         untrained=features.backbone.untrained is not None,
-        shuffled=plan.config.shuffle_labels,
         dataset=plan.inputs.targets.recipe.dataset.name,
         features_fingerprint=plan.inputs.features.fingerprint,
         draw_of=features.draw_of,
         targets_fingerprint=plan.inputs.targets.fingerprint,
         config=plan.recorded,
         protocols={task: protocol.id for task, protocol in plan.protocols.items()},
-        classes={name: task.classes for name, task in bank.tasks.items() if task.classes},
+        classes={task.name: task.classes for task in bank.tasks.values() if task.classes},
         probes=[
             _probe_info(probe, bank.taps[probe.tap], sum(p.numel() for p in head.parameters()))
             for probe, head in zip(bank.probes, bank.heads, strict=True)
@@ -229,6 +242,18 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: version(name) for name in LIBRARIES},
     )
+
+
+def _backbone_parameters(features: Readable) -> int | None:
+    """Return the number that the store knows, or its branches together; each backbone counts once."""
+    branches = features.branches if isinstance(features, FusedStore) else [features]
+    counts = {
+        branch.recipe.backbone.model: branch.provenance.get("parameters")
+        for branch in branches
+        if isinstance(branch, FeatureStore) and branch.recipe.backbone is not None
+    }
+    known = [count for count in counts.values() if isinstance(count, int)]
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def _probe_info(probe: ProbeSpec, tap: TapSpec, parameters: int) -> ProbeInfo:
@@ -243,5 +268,6 @@ def _probe_info(probe: ProbeSpec, tap: TapSpec, parameters: int) -> ProbeInfo:
         learning_rate=probe.learning_rate,
         weight_decay=probe.weight_decay,
         seed=probe.seed,
+        shuffled=probe.shuffled,
         parameters=parameters,
     )

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,34 +40,40 @@ def names(values: list[str] | None) -> list[str]:
 
 def protocols_of(tasks: Sequence[str], space: LabelSpace, rules: Rules) -> dict[str, Protocol]:
     """The protocol by which each task is measured."""
-    from evaluate.protocols import PAPER, STANDARD, get_protocol
+    from evaluate.protocols import PAPER, PROBE3D, STANDARD, get_protocol
 
     classes = {"tagging": space.thing_names, "segmentation": list(space.names)}
-    family = PAPER if rules == "paper" else STANDARD
+    family = {"standard": STANDARD, "paper": PAPER, "probe3d": PROBE3D}[rules]
     return {task: get_protocol(task, classes.get(task, []), family) for task in tasks}
 
 
 def report(out: Path, protocols: Mapping[str, Protocol], best: Sequence[Best], *, as_json: bool) -> None:
-    """Best tap per task: chosen on val, reported on test."""
+    """Best tap per task and head: chosen on val, reported on test, beside the best tap with shuffled labels."""
     if as_json:
-        rows = [
-            {"task": b.task, "tap": b.tap, "probe": b.probe_id, "metric": b.metric}
-            | {"val": b.val, "test": dict(b.test)}
-            for b in best
-        ]
+        rows = [_row(b) | ({"control": _row(b.control)} if b.control else {}) for b in best]
         print(json.dumps({"run": str(out), "best": rows}, indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{out}: best tap per task, chosen on val", title_justify="left")
-    for column in ("task", "tap", "metric", "val", "test"):
-        table.add_column(column, justify="right" if column in ("val", "test") else "left")
+    controlled = any(b.control for b in best)
+    table = Table(title=f"{out}: best tap per task and head, chosen on val", title_justify="left")
+    for column in ("task", "head", "tap", "metric", "val", "test", *["control"] * controlled):
+        table.add_column(column, justify="right" if column in ("val", "test", "control") else "left")
     for b in best:
         metric = protocols[b.task].metrics[b.metric]
-        name = f"{metric.title} {metric.arrow}"
-        table.add_row(b.task, b.tap, name, metric.format(b.val), metric.format(b.test[b.metric]))
+        cells = [b.task, b.head, b.tap, f"{metric.title} {metric.arrow}"]
+        cells += [metric.format(value) for value in (b.val, b.test[b.metric])]
+        cells += [metric.format(b.control.test[b.metric]) if b.control else ""] * controlled
+        table.add_row(*cells)
     Console().print(table)
+    if controlled:
+        print("control: the best tap of probes trained with the labels of other scenes, on test")
+
+
+def _row(best: Best) -> dict[str, Any]:
+    found = {"task": best.task, "head": best.head, "tap": best.tap, "probe": best.probe_id, "metric": best.metric}
+    return found | {"val": best.val, "test": dict(best.test)}
 
 
 def run_app(command: typer.Typer, interrupted: str) -> None:

@@ -90,7 +90,7 @@ def measure(
             "targets_fingerprint": labels.fingerprint,
             "config": config.model_dump(mode="json") | {"clips": {split: len(inputs.rows[split]) for split in splits}},
             "protocols": {name: protocol.id for name, protocol in protocols.items()},
-            "classes": {name: each.classes for name, each in bank.tasks.items() if each.classes},
+            "classes": {each.name: each.classes for each in bank.tasks.values() if each.classes},
             "probes": [probe for probe in info.probes if probe.task in tasks],
             "command": shlex.join(["python", "-m", "probes.test", *sys.argv[1:]]),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,10 +109,11 @@ def _tasks(asked: Sequence[str], bank: ProbeBank, run: Path) -> tuple[str, ...]:
     from probes.errors import UnknownNameError
     from store.suggest import did_you_mean
 
+    there = dict.fromkeys(probe.task for probe in bank.probes)
     for name in asked:
-        if name not in bank.tasks:
-            raise UnknownNameError(f"{run}: {did_you_mean('task', name, bank.tasks)}")
-    return tuple(name for name in bank.tasks if not asked or name in asked)
+        if name not in there:
+            raise UnknownNameError(f"{run}: {did_you_mean('task', name, there)}")
+    return tuple(name for name in there if not asked or name in asked)
 
 
 def _check(card: Card, features: Readable, space: LabelSpace, tasks: Sequence[str]) -> None:

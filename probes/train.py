@@ -6,13 +6,14 @@ import json
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from probes.config import LEARNING_RATES, VALIDATIONS, WEIGHT_DECAYS, TrainConfig
-from probes.heads import HEADS
+from probes.heads import HEADS, JOINT, SIZED, choose_heads
 from probes.terminal import (
     DATA,
     LOGGERS,
@@ -31,6 +32,9 @@ from probes.terminal import (
     run_app,
 )
 from store.digest import digest_file
+
+if TYPE_CHECKING:
+    from probes.tasks import Rules
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,14 +57,17 @@ def train(
         typer.Option(help="Task to probe for; repeatable. Default: all there are.", rich_help_panel=PROBES),
     ] = None,
     protocol: Annotated[
-        Literal["standard", "paper"],
+        Literal["standard", "paper", "probe3d"],
         typer.Option(
             help="Whose rules: ours; or those of arXiv 2605.28132, flaws included: its tasks, losses, views, and the "
-            "choice of weights on the split that is reported.",
+            "choice of weights on the split that is reported; or ours for training and those of Probe3D for scoring.",
             rich_help_panel=PROBES,
         ),
     ] = "standard",
-    head: Annotated[str, typer.Option(help=f"Kind of head: {', '.join(HEADS)}.", rich_help_panel=PROBES)] = "linear",
+    head: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Kind of head: {', '.join(HEADS)}; repeatable. Default: linear.", rich_help_panel=PROBES),
+    ] = None,
     width: Annotated[
         int | None,
         typer.Option(min=16, help="Of heads alternating and dpt; default: the paper's.", rich_help_panel=PROBES),
@@ -105,10 +112,12 @@ def train(
             rich_help_panel=PROBES,
         ),
     ] = None,
-    shuffle_labels: Annotated[
+    control: Annotated[
         bool,
         typer.Option(
-            "--shuffle-labels", help="Control: train every clip on another clip's targets.", rich_help_panel=PROBES
+            "--control",
+            help="Beside every trained probe, one whose training clips have the targets of another scene.",
+            rich_help_panel=PROBES,
         ),
     ] = False,
     epochs: Annotated[
@@ -174,12 +183,13 @@ def train(
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     feature_store, target_store = open_inputs(features, targets, dataset, fusion)
-    tasks = choose_tasks(names(task) or ["all"], target_store, protocol)
+    heads = choose_heads(names(head) or ["linear"])
+    tasks = _answered(choose_tasks(names(task) or ["all"], target_store, protocol), heads, protocol, names(task))
     chosen = choose_taps(names(taps), feature_store)
     config = TrainConfig(
         tasks=tuple(tasks),
         taps=tuple(tap.name for tap in chosen),
-        head=head,
+        heads=heads,
         width=width,
         depth=depth,
         protocol=protocol,
@@ -196,7 +206,7 @@ def train(
         keep=keep,
         patience=patience,
         limit=limit,
-        shuffle_labels=shuffle_labels,
+        control=control,
     )
     _check(config, devices)
     inputs = align(feature_store, target_store, config.taps, tasks, views, limit, rules=protocol)
@@ -218,7 +228,7 @@ def train(
     from probes.training.machine import make_machine
 
     how = How(
-        machine=make_machine(device, devices, precision, head),
+        machine=make_machine(device, devices, precision, config.heads),
         memory=None if memory is None else int(memory * 1e9),
         loggers=make_loggers(names(logger), plan),
         command=shlex.join(["python", "-m", "probes.train", *sys.argv[1:]]),
@@ -227,18 +237,32 @@ def train(
         report(plan.out, plan.protocols, best, as_json=as_json)
 
 
+def _answered(tasks: Sequence[str], heads: Sequence[str], rules: Rules, asked: Sequence[str]) -> list[str]:
+    """The tasks that are trained; `all` leaves out those that no head answers. Says which head is left out where.
+
+    Raises:
+        ProbesError: a task that was asked for has no head, or a head no task.
+    """
+    from probes.pairs import answerable, heads_of, left_out
+
+    chosen = answerable(tasks, heads, rules) if "all" in (asked or ["all"]) else list(tasks)
+    heads_of(chosen, heads, rules)
+    for head, missing in left_out(tasks, heads, rules).items():
+        logging.warning("--head %s cannot answer %s: left out there", head, ", ".join(missing))
+    return chosen
+
+
 def _check(config: TrainConfig, devices: int) -> None:
     """Refuse what cannot be trained before anything is read. Raises `ProbesError`."""
     from probes.errors import ProbesError
-    from probes.heads import head_class
 
-    sized = {"width": ("alternating", "dpt"), "depth": ("alternating",), "joint": ("alternating",)}
     given = {"width": config.width is not None, "depth": config.depth is not None, "joint": config.joint}
-    head_class(config.head)
-    for name, heads in sized.items():
-        if given[name] and config.head not in heads:
-            raise ProbesError(f"--{name}: of no meaning for --head {config.head}; it is for {' and '.join(heads)}.")
-    if config.class_embeddings and (config.head != "alternating" or "tagging" not in config.tasks):
+    for name, fitting in (SIZED | {"joint": JOINT}).items():
+        if given[name] and not set(config.heads) & set(fitting):
+            raise ProbesError(
+                f"--{name}: of no meaning for --head {', '.join(config.heads)}; it is for {' and '.join(fitting)}."
+            )
+    if config.class_embeddings and ("alternating" not in config.heads or "tagging" not in config.tasks):
         raise ProbesError("--class-embeddings: of no meaning but for the task tagging with --head alternating.")
     if config.batch_clips % devices:
         raise ProbesError(

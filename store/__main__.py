@@ -1,4 +1,4 @@
-"""`python -m store`: list, look into, check, compare, copy and share feature stores."""
+"""`python -m store`: list, look into, analyse, check, compare, copy and share feature stores."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 import typer
 
-from store.commands import looking, sharing, upkeep
+from store.commands import analysis, looking, sharing, upkeep
 from store.commands._shared import print_error
 from store.errors import StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-for group in (looking, upkeep, sharing):
+for group in (looking, analysis, upkeep, sharing):
     group.register(app)
 
 

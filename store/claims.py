@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -110,11 +111,19 @@ class Claims:
             return Holder(**json.loads(self._path(row).read_bytes()))
         return None
 
-    def rows(self) -> set[int]:
-        """All rows that anybody claims, alive or not."""
-        with suppress(OSError), os.scandir(self._folder) as entries:
+    @staticmethod
+    def rows_in(path: Path) -> set[int]:
+        """All rows of the store in directory `path` that anybody claims, alive or not."""
+        with suppress(OSError), os.scandir(path / COMMITS) as entries:
             return {int(match[1]) for entry in entries if (match := _PATTERN.fullmatch(entry.name))}
         return set()
+
+    @staticmethod
+    def drop(path: Path, rows: Iterable[int]) -> None:
+        """Take away claims on rows of the store in directory `path`, whose holder is known to be dead."""
+        for row in rows:
+            with suppress(OSError):
+                (path / COMMITS / _NAME.format(row=row)).unlink()
 
     def close(self) -> None:
         """Give everything back."""

@@ -18,6 +18,7 @@ from store.clips import CLIPS, ClipRow, load_clips
 from store.commits import commit_names, read_commits, row_of, taken_back
 from store.committed import Committed, check_rows
 from store.digest import digest_text
+from store.documents import parse_json
 from store.dtypes import dequantise, to_logical
 from store.errors import (
     CorruptShardError,
@@ -30,7 +31,7 @@ from store.errors import (
 from store.fallback import read_whole
 from store.folder import Folder, LocalFolder
 from store.head import load_head
-from store.layout import name_of
+from store.layout import PROVENANCE, name_of
 from store.manifest import load_manifest
 from store.readable import Readable
 from store.shard import OpenShard
@@ -38,6 +39,7 @@ from store.shard import OpenShard
 if TYPE_CHECKING:
     from store.creation import Coordinate
 
+_MOST_PROVENANCE = 1 << 20
 _OPEN_SHARDS = 128
 """Shards kept open; processes may commonly open 1024 files."""
 
@@ -112,6 +114,14 @@ class FeatureStore(Readable):
         if not isinstance(self.folder, LocalFolder):
             raise StoreError(f"{self.folder.url}: is not on this machine. Fetch it: `python -m store pull`.")
         return self.folder.path
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is known of how the store was made, and is no part of its recipe; empty where nothing is."""
+        try:
+            return parse_json(self.folder.read(PROVENANCE, _MOST_PROVENANCE), f"{self.folder.url}/{PROVENANCE}")
+        except FileNotFoundError:
+            return {}
 
     @property
     def state(self) -> str:

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +35,9 @@ from store.statistics import statistics
 
 log = logging.getLogger(__name__)
 
+Timed = Callable[[str, str], AbstractContextManager[None]]
+"""Called with what is done (`check`, `wait for the writer`, `write`) and the clip's id; around it."""
+
 
 class StoreWriter:
     """Writes clips into a store made by `store.create`. Any number of writers may work on one store, also on one row.
@@ -50,12 +53,20 @@ class StoreWriter:
         threads: background writers; fsync waits, so more than one helps.
         pending: clips that may wait in memory.
         committed: is called with each row once it is on disk, or cannot be written; in a background thread.
+        timed: is entered around what takes time; in whichever thread does it.
     """
 
     def __init__(
-        self, path: Path, *, threads: int = 3, pending: int = 3, committed: Callable[[int], None] | None = None
+        self,
+        path: Path,
+        *,
+        threads: int = 3,
+        pending: int = 3,
+        committed: Callable[[int], None] | None = None,
+        timed: Timed | None = None,
     ) -> None:
         self._path, self._folder, self._committed = path, LocalFolder(path), committed
+        self._timed = timed or _untimed
         head = load_head(self._folder)
         self._clips = load_clips(self._folder, head.files.get(CLIPS))
         merged = load_manifest(self._folder, head.recipe.fingerprint, len(self._clips))
@@ -83,15 +94,14 @@ class StoreWriter:
         if not 0 <= row < len(self._clips):
             raise ArrayValueError(f"{self._path}: got row {row}, the clip table has {len(self._clips)} clips.")
         clip = self._clips[row]
-        checked = {name: self._check(clip, name, array) for name, array in values.items()}
-        while len(self._queue) >= self._limit:
-            self._queue.popleft().result()
+        with self._timed("check", clip.id):
+            checked = {name: self._check(clip, name, array) for name, array in values.items()}
+        self._wait(self._limit - 1, clip.id)
         self._queue.append(self._pool.submit(self._write, clip, checked))
 
     def flush(self) -> None:
         """Wait until everything queued is committed. Raises the first error of a background write."""
-        while self._queue:
-            self._queue.popleft().result()
+        self._wait(0)
 
     def close(self) -> None:
         """Flush and stop the threads."""
@@ -111,6 +121,14 @@ class StoreWriter:
         else:  # finish what is queued, but let the first error speak
             self._pool.shutdown(wait=True)
 
+    def _wait(self, left: int, clip: str = "") -> None:
+        """Until so many clips are left in the queue."""
+        if len(self._queue) <= left:
+            return
+        with self._timed("wait for the writer", clip):
+            while len(self._queue) > left:
+                self._queue.popleft().result()
+
     def _check(self, clip: ClipRow, name: str, values: NDArray[Any]) -> NDArray[Any]:
         if name not in self._arrays:
             raise UnknownArrayError(f"{self._path}: has no array {name!r}. It has: {', '.join(self._arrays)}.")
@@ -125,7 +143,8 @@ class StoreWriter:
 
     def _write(self, clip: ClipRow, arrays: Mapping[str, NDArray[Any]]) -> None:
         try:
-            self._commit(clip, arrays)
+            with self._timed("write", clip.id):
+                self._commit(clip, arrays)
         finally:
             if self._committed is not None:
                 self._committed(clip.row)
@@ -182,6 +201,10 @@ class StoreWriter:
         out = np.empty((held, *info.shape[2:]) if info.framed else info.shape[1:], info.physical)
         shard.read(range(held) if info.framed else (0,), out if info.framed else out[None], verify=True)
         return out
+
+
+def _untimed(what: str, clip: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _check_damaged(error: Exception, path: Path) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import pipelines
 from extract.__main__ import extract_features
 from extract.arguments import Arguments
 from extract.registry import dataset_classes, make_family
+from pipelines.__main__ import app
+from pipelines.commands import commands
+from pipelines.errors import PipelineError
+from pipelines.file import FILE, choose, load
+from pipelines.running import report_is_current
 
 
 def test_the_shipped_file_names_only_what_exists() -> None:
-    for pipeline in pipelines.load(pipelines.FILE).values():
+    for pipeline in load(FILE).values():
         assert pipeline.dataset.name in dataset_classes()
         for step in pipeline.extract:
             family = make_family(step.model)
@@ -28,14 +32,14 @@ def test_the_shipped_file_names_only_what_exists() -> None:
 
 def test_the_command_line_has_the_flags_of_a_step() -> None:
     flags = {name: flag for name, flag in inspect.signature(extract_features).parameters.items() if name != "context"}
-    assert set(flags) == set(Arguments.model_fields) | {"as_json"}
+    assert set(flags) == set(Arguments.model_fields) | {"as_json", "dry_run"}
     for name, field in Arguments.model_fields.items():
         if not field.is_required():
             assert (flags[name].default or None) == (field.default or None), name
 
 
 def test_show_prints_commands_that_can_be_run_by_hand() -> None:
-    result = CliRunner().invoke(pipelines.app, ["show", "demo"])
+    result = CliRunner().invoke(app, ["show", "demo"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert (
@@ -46,13 +50,15 @@ def test_show_prints_commands_that_can_be_run_by_hand() -> None:
     assert shlex.split(lines[-1])[:4] == ["python", "-m", "evaluate", "--runs"]
 
 
-def test_probes_with_shuffled_labels_are_further_runs() -> None:
-    plain = pipelines.choose(pipelines.load(pipelines.FILE), "demo")
-    probes = plain.probes.model_copy(update={"shuffled": True})
-    lines = [shlex.join(each) for each in pipelines.commands(plain.model_copy(update={"probes": probes}))]
-    assert sum("--shuffle-labels" in line for line in lines) == sum("probes.train" in line for line in lines) / 2 == 6
-    assert "runs/pixels-rooms runs/" in lines[-1]
-    assert "runs/pixels-rooms-shuffled" in lines[-1]
+def test_controls_and_heads_are_part_of_the_same_runs() -> None:
+    plain = choose(load(FILE), "demo")
+    probes = plain.probes.model_copy(update={"control": True, "heads": ("mlp", "linear")})
+    lines = [shlex.join(each) for each in commands(plain.model_copy(update={"probes": probes}))]
+    probing = [line for line in lines if "probes.train" in line]
+    assert len(probing) == 6
+    assert all("--head mlp --head linear" in line and line.count("--control") == 1 for line in probing)
+    assert "runs/pixels-rooms-linear-mlp runs/" in lines[-1]
+    assert lines[-1].count("runs/") == 6
 
 
 def test_a_fusion_is_probed_like_a_store(tmp_path: Path) -> None:
@@ -66,7 +72,7 @@ def test_a_fusion_is_probed_like_a_store(tmp_path: Path) -> None:
     - {features: pixels+position-untrained, fusion: concat}
 """
     )
-    lines = [shlex.join(each) for each in pipelines.commands(pipelines.choose(pipelines.load(path), "mine"))]
+    lines = [shlex.join(each) for each in commands(choose(load(path), "mine"))]
     assert len(lines) == 2 + 4 + 1
     features = "python -m probes.train --features store/pixels+store/position-untrained --fusion"
     assert lines[4].startswith(f"{features} lnconcat --taps rgb+grid,rgb+plane --dataset rooms")
@@ -78,8 +84,8 @@ def test_a_fusion_is_probed_like_a_store(tmp_path: Path) -> None:
 def test_nothing_is_made_twice_in_one_place(tmp_path: Path) -> None:
     fused = "  fuse:\n" + "    - {features: pixels+position, fusion: concat, taps: [a]}\n" * 2
     (tmp_path / "file.yaml").write_text(GOOD + fused)
-    with pytest.raises(pipelines.PipelineError, match=r"pixels\+position-concat would be made twice.*Put their sites"):
-        pipelines.load(tmp_path / "file.yaml")
+    with pytest.raises(PipelineError, match=r"pixels\+position-concat would be made twice.*Put their sites"):
+        load(tmp_path / "file.yaml")
 
 
 GOOD = """\
@@ -115,31 +121,31 @@ def fuse(step: str) -> tuple[str, str]:
 def test_mistakes_are_answered_with_file_and_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(GOOD)
-    assert list(pipelines.load(path)) == ["mine"]
+    assert list(load(path)) == ["mine"]
     path.write_text(GOOD.replace(*change))
-    with pytest.raises(pipelines.PipelineError, match=message):
-        pipelines.load(path)
+    with pytest.raises(PipelineError, match=message):
+        load(path)
 
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
-    with pytest.raises(pipelines.PipelineError, match="Did you mean demo"):
-        pipelines.choose(pipelines.load(pipelines.FILE), "dmeo")
-    with pytest.raises(pipelines.PipelineError, match="cannot be read"):
-        pipelines.load(tmp_path / "nowhere.yaml")
+    with pytest.raises(PipelineError, match="Did you mean demo"):
+        choose(load(FILE), "dmeo")
+    with pytest.raises(PipelineError, match="cannot be read"):
+        load(tmp_path / "nowhere.yaml")
 
 
 def test_a_report_is_current_if_it_is_newer_than_all_its_runs(tmp_path: Path) -> None:
     import os
 
-    pipeline = pipelines.load(pipelines.FILE)["demo"]
+    pipeline = load(FILE)["demo"]
     runs = [Path("runs") / f"{step.store}-rooms" / "run.json" for step in pipeline.extract]
     report = Path(pipeline.report) / "report.html"
     for age, path in enumerate([*runs, report]):
         path.parent.mkdir(parents=True)
         path.write_text("")
         os.utime(path, (age, age))
-    assert pipelines._report_is_current(pipeline)
+    assert report_is_current(pipeline)
     os.utime(runs[2], (99, 99))
-    assert not pipelines._report_is_current(pipeline)
+    assert not report_is_current(pipeline)
     runs[2].unlink()
-    assert not pipelines._report_is_current(pipeline)
+    assert not report_is_current(pipeline)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evaluate.aspects import ASPECTS
 from evaluate.figures.style import HUES, INK, KINDS, MUTED, WIDTH, Drawn, Look, Looks, apart, axis_title, scale, style
 from evaluate.models import ModelResult
-from evaluate.sizes import parameters, readable
+from evaluate.sizes import counted, parameters, readable
 from evaluate.statistics import Interval
 from evaluate.table import Axis
 
@@ -29,13 +29,9 @@ def complementarity(dataset: str, axes: Sequence[Axis], looks: Looks) -> Iterato
     if across is None:
         return
     for up in [mine[task] for task in ASPECTS["geometry"] if task in mine][:3]:
-        pairs = [(model, other) for model in across.models if (other := _same(up, model))]
+        pairs = [(model, other) for model in across.models if (other := up.counterpart(model))]
         if sum(not model.is_control for model, _ in pairs) > 1:
             yield _draw(dataset, across, up, pairs, looks)
-
-
-def _same(axis: Axis, model: ModelResult) -> ModelResult | None:
-    return next((other for other in axis.models if other.run.path == model.run.path), None)
 
 
 def _draw(
@@ -69,8 +65,8 @@ def _draw(
         ]
     sizes = sorted(size for model, *_ in points if (size := parameters(model.info)))
     said = (
-        f"Size grows with the parameters that a model's name states ({readable(sizes[0])} to {readable(sizes[-1])}); "
-        "models that state none are small. "
+        f"Size grows with the parameters of the backbone ({readable(sizes[0])} to {readable(sizes[-1])}"
+        f"{_from_names([model for model, *_ in points])}); models of unknown size are small. "
         if sizes
         else ""
     )
@@ -83,6 +79,12 @@ def _draw(
         figure,
         tuple(legend),
     )
+
+
+def _from_names(models: Sequence[ModelResult]) -> str:
+    known = [model for model in models if not model.is_control and parameters(model.info)]
+    named = [model.label for model in known if not counted(model.info)]
+    return f"; from the name: {', '.join(named)}" if named and len(named) < len(known) else "; from names" * bool(named)
 
 
 def _draw_point(

@@ -71,10 +71,7 @@ def radar(dataset: str, axes: Sequence[Axis], looks: Looks) -> Drawn | None:
 
 def _everywhere(axes: Sequence[Axis]) -> list[ModelResult]:
     """Return the models of the first axis that are no controls and were probed on all axes."""
-    runs = [{model.run.path for model in axis.models} for axis in axes]
-    return [
-        model for model in axes[0].models if not model.is_control and all(model.run.path in there for there in runs)
-    ]
+    return [model for model in axes[0].models if not model.is_control and all(axis.counterpart(model) for axis in axes)]
 
 
 def _normalised(
@@ -84,12 +81,14 @@ def _normalised(
     shares = np.empty((len(models), len(axes)))
     ends = []
     for column, axis in enumerate(axes):
-        found = {model.run.path: axis.interval(model.best).value for model in axis.models}
+        found = {model.label: axis.interval(model.best).value for model in axis.models}
         known = [value for value in found.values() if value == value]
         low, high = (min(known), max(known)) if known else (np.nan, np.nan)
         worst, best = (low, high) if axis.protocol.metrics[axis.protocol.primary].higher_is_better else (high, low)
         for row, model in enumerate(models):
-            share = (found[model.run.path] - worst) / (best - worst) if best != worst else 1.0
+            here = axis.counterpart(model)
+            assert here is not None  # `_everywhere`
+            share = (found[here.label] - worst) / (best - worst) if best != worst else 1.0
             shares[row, column] = _INNER + (1 - _INNER) * share
         ends.append((worst, best))
     return shares, ends

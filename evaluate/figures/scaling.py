@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from evaluate.figures.style import WIDTH, Drawn, Looks, apart, axis_title, place, scale, style
 from evaluate.models import ModelResult
-from evaluate.sizes import parameters, readable, series
+from evaluate.sizes import counted, parameters, readable, series
 from evaluate.table import Axis
 
 if TYPE_CHECKING:
@@ -32,8 +32,11 @@ def scaling(axis: Axis, axes: Sequence[Axis], looks: Looks) -> Drawn | None:
     if len(sizes) < 2:
         return None
     groups: dict[str, list[tuple[float, ModelResult]]] = defaultdict(list)
+    several = len({model.head for model, _ in sized.values()}) > 1
     for model, size in sized.values():
-        groups[series(model.info)].append((size, model))
+        # Another head, or training on other data, is another line.
+        said = [model.head or "no head"] * several + [f"trained on {name}" for name in (model.info.trained_on,) if name]
+        groups[series(model.info) + (f" [{', '.join(said)}]" if said else "")].append((size, model))
     metric = axis.protocol.metrics[axis.protocol.primary]
     legend, ends = [], []
     with style():
@@ -67,7 +70,7 @@ def scaling(axis: Axis, axes: Sequence[Axis], looks: Looks) -> Drawn | None:
         "scaling",
         f"scaling-{axis.dataset}-{axis.task}",
         f"{place(axis, axes)}: {metric.title} over size",
-        "Best tap of each trained model over the nominal size that its name states; lines join a series, bars are 95 % "
+        f"Best tap of each trained model over {_source(sized.values())}; lines join a series, bars are 95 % "
         f"intervals over test scenes. Models of a series can differ in more than size.{rest}",
         figure,
         tuple(legend),
@@ -82,6 +85,16 @@ def _name(plot: Axes, ends: Sequence[tuple[str, float, float]], middle: float) -
         side = -1 if x > middle else 1
         place = (7 * side, 5 + (wanted - height) * _PLOT_HEIGHT)
         plot.annotate(name, (x, y), place, textcoords="offset points", size=8, ha="right" if side < 0 else "left")
+
+
+def _source(sized: Collection[tuple[ModelResult, float]]) -> str:
+    """Return where sizes are from."""
+    named = [model.label for model, _ in sized if not counted(model.info)]
+    if not named:
+        return "the parameters of its loaded backbone"
+    if len(named) == len(sized):
+        return "the nominal size that its name states"
+    return f"the parameters of its loaded backbone, or the nominal size that its name states ({', '.join(named)})"
 
 
 def _known(axis: Axis, model: ModelResult) -> bool:

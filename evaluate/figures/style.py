@@ -168,7 +168,7 @@ def scale(axis: Axis) -> float:
 
 def dashes(model: ModelResult) -> Any:
     """Return the line style: solid for trained, dashed for untrained and other controls, dotted for shuffled labels."""
-    return (0, (1, 1.8)) if model.info.shuffled else (0, (4, 2.5)) if model.is_control else "solid"
+    return (0, (1, 1.8)) if model.shuffled else (0, (4, 2.5)) if model.is_control else "solid"
 
 
 def place(axis: Axis, axes: Sequence[Axis]) -> str:

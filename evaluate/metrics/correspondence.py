@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take, weighted_sum
 
 DIAGONAL = 800
 """Pixels are those of a picture with this diagonal, such as one of 640 x 480, whatever the size of the targets."""
@@ -138,10 +138,7 @@ class CorrespondenceProtocol(Protocol):
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return the recalls of the pooled queries; NaN where none was asked."""
         queries = weights @ np.asarray(statistics["queries"], np.float64)
-        pixel, metre = (
-            np.einsum("rs,sbt->rbt", weights, np.asarray(statistics[name], np.float64))
-            for name in ("found_pixel", "found_metre")
-        )
+        pixel, metre = (weighted_sum(np.asarray(statistics[name]), weights) for name in ("found_pixel", "found_metre"))
         result = {
             f"recall{limit}{unit}": ratio(found[:, :, k].sum(1), queries.sum(1))
             for found, limits, unit in ((pixel, PIXELS, "px"), (metre, CENTIMETRES, "cm"))

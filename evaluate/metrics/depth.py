@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_mean, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_means, take
 
 _SUMS = (
     *("pixels", "absrel", "square", "log10", "log_error", "log_error_square", "delta1", "delta2", "delta3"),
@@ -41,12 +41,13 @@ def depth_sums(
     for predicted, true in zip(prediction, target, strict=True):  # one frame at a time stays in the processor's cache
         valid = true > 0
         if valid.any():
-            sums += _frame_sums(predicted[valid].astype(np.float64), true[valid].astype(np.float64))
+            sums += _frame_sums(predicted[valid], true[valid])
     return {name: np.asarray(value) for name, value in zip(_SUMS, sums, strict=True)}
 
 
-def _frame_sums(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " sum"]:
+def _frame_sums(guess: Float[np.ndarray, " pixel"], truth: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " sum"]:
     """Return the sums of one frame, in the order of `_SUMS`."""
+    p, g = guess.astype(np.float64), truth.astype(np.float64)
     if not (p.min() > 0 and p.max() < np.inf):  # also catches NaN, which compares as false
         worst = p[~(np.isfinite(p) & (p > 0))][0]
         raise InputError(
@@ -56,22 +57,30 @@ def _frame_sums(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) 
     log_error = np.log(p) - log_target
     size = np.abs(log_error)
     error = p - g
+    relative = error / g
     return np.array(
         [
             len(g),
-            np.abs(error / g).sum(),
+            np.abs(relative).sum(),
             error @ error,
             size.sum() / np.log(10),
             log_error.sum(),
             log_error @ log_error,
             *(np.count_nonzero(size < k * np.log(1.25)) for k in (1, 2, 3)),
-            np.abs(np.median(g) / np.median(p) * p / g - 1).sum(),
+            np.abs(_median(truth) / _median(guess) * p / g - 1).sum(),
             log_target.sum(),
             log_target @ log_target,
-            error @ (error / g),
+            error @ relative,
             np.abs(affine(p, g) / g - 1).sum(),
         ]
     )
+
+
+def _median(values: Float[np.ndarray, " value"]) -> float:
+    """Return what `numpy.median` of the same values in float64 does, from what they came as."""
+    middle = len(values) // 2
+    places = [middle] if len(values) % 2 else [middle - 1, middle]
+    return float(np.partition(values, places)[places].astype(np.float64).mean())
 
 
 def affine(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " pixel"]:
@@ -135,4 +144,5 @@ class DepthProtocol(Protocol):
         }
         spread = total["log_target_square"] - ratio(total["log_target"] ** 2, total["pixels"])
         r2 = 1.0 - ratio(total["log_error_square"], spread)
-        return {name: r2 if name == "r2_log" else scene_mean(per_scene[name], weights) for name in self.metrics}
+        means = scene_means({name: per_scene[name] for name in self.metrics if name != "r2_log"}, weights)
+        return {name: r2 if name == "r2_log" else means[name] for name in self.metrics}

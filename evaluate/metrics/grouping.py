@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_mean, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_means, take
 
 COMPONENTS = 8
 """Principal components that are clustered."""
@@ -28,6 +28,7 @@ MIN_DENSITY = 0.01
 VISIBLE = 0.001
 """Share of a view that an instance must cover to be asked for there; less is a sliver at a border."""
 SUCCESS = 0.5
+_FEW_IDS = 1000
 
 
 class Segments(NamedTuple):
@@ -120,13 +121,26 @@ def contingency(
     labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]
 ) -> tuple[Int[np.ndarray, "view instance cluster"], Int[np.ndarray, " instance"], Int[np.ndarray, " cluster"]]:
     """Count the pixels of every view by (instance, cluster); also return the ids along both axes, in rising order."""
-    ids, rows = np.unique(instances, return_inverse=True)
-    clusters, columns = np.unique(labels, return_inverse=True)
-    views = np.arange(len(labels))[:, None, None]
+    ids, rows = _numbered(instances)
+    clusters, columns = _numbered(labels)
     shape = (len(labels), len(ids), len(clusters))
-    flat = (views * shape[1] + rows.reshape(instances.shape)) * shape[2] + columns.reshape(labels.shape)
-    table = np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
-    return table, ids.astype(np.int64), clusters.astype(np.int64)
+    table = np.zeros(shape, np.int64)
+    for view, (row, column) in enumerate(zip(rows, columns, strict=True)):  # one view stays in the processor's cache
+        flat = row.astype(np.int64).ravel() * shape[2] + column.ravel()
+        table[view] = np.bincount(flat, minlength=shape[1] * shape[2]).reshape(shape[1:])
+    pixels = table.sum(axis=0)
+    there, found = pixels.any(axis=1), pixels.any(axis=0)
+    return table[:, there][:, :, found], ids[there], clusters[found]
+
+
+def _numbered(ids: Integer[np.ndarray, "view y x"]) -> tuple[Int[np.ndarray, " id"], Integer[np.ndarray, "view y x"]]:
+    """Return rising ids, among them all that there are, and the place of each pixel's among them."""
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, -1)
+    if high - low < _FEW_IDS:
+        # To count also what is not there is much quicker than to sort the pixels.
+        return np.arange(low, high + 1), ids - ids.dtype.type(low)
+    found, places = np.unique(ids, return_inverse=True)
+    return found.astype(np.int64), places.reshape(ids.shape)
 
 
 def match(labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray, "view y x"]) -> dict[int, int]:
@@ -136,9 +150,16 @@ def match(labels: Integer[np.ndarray, "view y x"], instances: Integer[np.ndarray
     (instance 0). Cluster -1 and instance 0 are matched to nothing; so are instances that no cluster is left for or
     touches.
     """
+    return _matched(*contingency(labels, instances))
+
+
+def _matched(
+    table: Int[np.ndarray, "view instance cluster"],
+    ids: Int[np.ndarray, " instance"],
+    clusters: Int[np.ndarray, " cluster"],
+) -> dict[int, int]:
     from scipy.optimize import linear_sum_assignment
 
-    table, ids, clusters = contingency(labels, instances)
     things, groups = ids > 0, clusters >= 0
     pixels = table.sum(axis=0)
     shared = pixels[np.ix_(things, groups)]
@@ -198,7 +219,7 @@ def score_window(
     visible = (table.sum(axis=2) >= VISIBLE * labels[0].size) & things
     if not visible.any():
         return None
-    matched = match(labels, instances)
+    matched = _matched(table, ids, clusters)
     ious: list[float] = []
     success = 0
     for row in np.flatnonzero(visible.any(axis=0)):
@@ -240,7 +261,7 @@ class GroupingProtocol(Protocol):
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
         """Return sums of `embeddings` (window, view, gy, gx, d) against `instances` (window, view, y, x)."""
         embeddings = take(prediction, "embeddings", "window view gy gx d", "prediction")
-        instances = take(target, "instances", "window view y x", "target").astype(np.int64, copy=False)
+        instances = take(target, "instances", "window view y x", "target")
         if embeddings.shape[:2] != instances.shape[:2]:
             raise InputError(f"embeddings have (window, view) {embeddings.shape[:2]}, instances {instances.shape[:2]}")
         if not np.isfinite(embeddings).all():
@@ -271,4 +292,4 @@ class GroupingProtocol(Protocol):
         sums["segments"] = sums["true_positives"] + (sums["false_positives"] + sums["false_negatives"]) / 2
         of = {"t_miou": ("iou", "instances"), "t_sr": ("success", "instances"), "ari": ("ari", "windows")}
         of["pq"] = ("true_iou", "segments")
-        return {name: scene_mean(ratio(sums[top], sums[bottom]), weights) for name, (top, bottom) in of.items()}
+        return scene_means({name: ratio(sums[top], sums[bottom]) for name, (top, bottom) in of.items()}, weights)

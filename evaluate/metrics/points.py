@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_mean, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_means, take
 
 MIN_POINTS = 3
 """A similarity transform of space has no unique fit to fewer points."""
@@ -178,4 +178,4 @@ class PointsProtocol(Protocol):
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return the metrics for each row of scene weights; scenes without a measurable window are left out."""
         windows = np.asarray(statistics["windows"], np.float64)
-        return {name: scene_mean(ratio(np.asarray(statistics[name]), windows), weights) for name in self.metrics}
+        return scene_means({name: ratio(np.asarray(statistics[name]), windows) for name in self.metrics}, weights)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evaluate.errors import InputError
 from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take
+from evaluate.metrics.precision import class_average_precision
 
 THRESHOLD = 0.5
 """A class is said to be there when its probability reaches this."""
@@ -33,17 +34,11 @@ def average_precision(
     """Return AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores, highest first, for each row of sample weights.
 
     Samples with equal scores enter together, so their order never matters; this is
-    `sklearn.metrics.average_precision_score` with `sample_weight`. The sort is done once for all rows of weights. NaN
-    for rows in which no positive sample has weight.
+    `sklearn.metrics.average_precision_score` with `sample_weight`. NaN for rows in which no positive sample has weight.
     """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    drawn = weights[:, order]
-    hits = np.cumsum(drawn * labels[order], axis=1)[:, ends]
-    count = np.cumsum(drawn, axis=1)[:, ends]
-    precision = np.nan_to_num(ratio(hits, count))
-    gained = np.diff(hits, axis=1, prepend=0.0)
-    return ratio((gained * precision).sum(axis=1), hits[:, -1])
+    alone = (slice(None), None, None)
+    found: NDArray[np.float64] = class_average_precision(scores[alone], labels[alone], weights)[:, 0]
+    return found
 
 
 def frequency_buckets(rate: Float[np.ndarray, " class"]) -> Int[np.ndarray, " class"]:
@@ -114,10 +109,8 @@ class TaggingProtocol(Protocol):
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return mAP, OF1, CF1 and the APs of the buckets for each row of scene weights."""
-        scores, labels, drawn = pool(statistics, weights)
         ap = self.per_class_weighted(statistics, weights)["ap"]
-        said = scores >= THRESHOLD
-        hits, claims, truths = (drawn @ mask.astype(np.float64) for mask in (said & labels, said, labels))
+        hits, claims, truths = decisions(statistics, weights)
         present = truths > 0
         classes = present.sum(axis=1)
         precision = ratio(np.where(present, np.nan_to_num(ratio(hits, claims)), 0.0).sum(axis=1), classes)
@@ -133,18 +126,26 @@ class TaggingProtocol(Protocol):
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, "resample class"]]:
         """Return the average precision of every class."""
-        scores, labels, drawn = pool(statistics, weights)
-        columns = [average_precision(scores[:, k], labels[:, k], drawn) for k in range(scores.shape[1])]
-        return {"ap": np.stack(columns, axis=1)}
+        return {"ap": class_average_precision(*samples(statistics), weights)}
 
 
-def pool(
+def decisions(
     statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
-) -> tuple[Float[np.ndarray, "sample class"], Bool[np.ndarray, "sample class"], Float[np.ndarray, "resample sample"]]:
-    """Return scores and labels of the windows of all scenes in their order, and the weight of each."""
-    scores, labels = np.asarray(statistics["scores"], np.float64), np.asarray(statistics["labels"], bool)
-    _, windows, classes = scores.shape
-    return scores.reshape(-1, classes), labels.reshape(-1, classes), np.repeat(weights, windows, axis=1)
+) -> tuple[
+    Float[np.ndarray, "resample class"], Float[np.ndarray, "resample class"], Float[np.ndarray, "resample class"]
+]:
+    """Return the weight of the windows that are rightly said to have a class, that are said to, and that have it."""
+    scores, labels = samples(statistics)
+    said = scores >= THRESHOLD
+    hits, claims, truths = (weights @ mask.sum(axis=1, dtype=np.float64) for mask in (said & labels, said, labels))
+    return hits, claims, truths
+
+
+def samples(
+    statistics: Arrays,
+) -> tuple[Float[np.ndarray, "scene window class"], Bool[np.ndarray, "scene window class"]]:
+    """Return scores and labels of all windows."""
+    return np.asarray(statistics["scores"], np.float64), np.asarray(statistics["labels"], bool)
 
 
 def common_bucket(statistics: Arrays) -> Int[np.ndarray, " class"]:

@@ -1,7 +1,9 @@
 """What was measured beside what was published: model by model, and whether the same kind of model comes out ahead.
 
 Only numbers of the protocols that the table names are put beside it, on its data sets, of models that were trained
-there: never those of `standard`, whose rules differ.
+there: never those of `standard`, whose rules differ. A column is measured with one head for all models: where there are
+several, with the one that most models of the table were probed with, of equals the smallest. No score chooses it
+(docs/decisions/012-what-is-chosen-on-what.md).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Beside:
         measured: the best tap on test, with its interval; `None` if it was not measured.
         difference: measured minus published, the latter taken as exact: it was printed without an interval.
         inside: whether the published number lies in the measured interval.
-        tap, label, dataset, protocol: what was measured; `None` if nothing was.
+        tap, head, label, dataset, protocol: what was measured; `None` if nothing was.
         caveat: why the difference is no more than a hint, if it is.
     """
 
@@ -41,6 +43,7 @@ class Beside:
     difference: Interval | None
     inside: bool | None
     tap: str | None
+    head: str | None
     label: str | None
     dataset: str | None
     protocol: str | None
@@ -84,6 +87,7 @@ class Comparison:
         partial: model -> columns that were not measured, of those with something measured.
         unknown: rows whose model is not among the models here.
         elsewhere: what was measured by these rules on other data, and is therefore not beside the table.
+        heads: task -> (the head that is shown, the others that were probed), where there are several.
     """
 
     table: Table
@@ -93,6 +97,7 @@ class Comparison:
     partial: Mapping[str, tuple[str, ...]]
     unknown: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    heads: Mapping[str, tuple[str, ...]]
 
     @property
     def measured(self) -> int:
@@ -116,8 +121,9 @@ def put_beside(table: Table, axes: Sequence[Axis]) -> Comparison:
                 f"{axis.protocol.id} on {axis.dataset} cannot be put beside {table.source}, only {table.family!r} can; "
                 f"pass build(runs, family={table.family!r})"
             )
-    found = {column.name: _axis_of(column, axes) for column in table.columns}
+    found = {column.name: _measured(table, column, axes) for column in table.columns}
     cells = tuple(_cell(table, row, column, found[column.name]) for row in table.rows for column in table.columns)
+    used = [where.axis for where in found.values() if where]
     known = [row.model for row in table.rows if row.model]
     done = {cell.row.model for cell in cells if cell.measured}
     gaps = {
@@ -138,39 +144,62 @@ def put_beside(table: Table, axes: Sequence[Axis]) -> Comparison:
         tuple(model for model in known if model not in done),
         {model: names for model, names in gaps.items() if model and names},
         tuple(row.name for row in table.rows if row.model is None),
-        tuple(f"{axis.task} on {axis.dataset}" for axis in axes if all(axis is not one for one in found.values())),
+        tuple(f"{axis.task} on {axis.dataset}" for axis in axes if all(axis is not one for one in used)),
+        {where.axis.task: where.heads for where in found.values() if where and len(where.heads) > 1},
     )
 
 
-def _axis_of(column: Column, axes: Sequence[Axis]) -> Axis | None:
-    """Return where the column is measured, with the models alone that were trained there."""
+@dataclass(frozen=True)
+class _Measured:
+    """Where a column is measured: the models that were trained there with the first of the heads."""
+
+    axis: Axis
+    models: tuple[ModelResult, ...]
+    heads: tuple[str, ...]
+
+
+def _measured(table: Table, column: Column, axes: Sequence[Axis]) -> _Measured | None:
+    known = {row.model for row in table.rows}
     for dataset in column.datasets:
         for axis in axes:
             if (axis.task, axis.dataset) == (column.task, dataset) and column.metric in axis.protocol.metrics:
-                return axis
+                own = [model for model in axis.models if not model.is_control and model.info.trained_on is None]
+                heads = _heads([model for model in own if model.info.model in known])
+                alike = tuple(model for model in own if model.best.probe.head in heads[:1])
+                return _Measured(axis, alike, heads)
     return None
 
 
-def _model_of(axis: Axis, name: str) -> ModelResult | None:
-    """Return the trained model of that name; of several the best on val."""
-    metric = axis.protocol.metrics[axis.protocol.primary]
+def _heads(models: Sequence[ModelResult]) -> tuple[str, ...]:
+    """Return the heads of some models: that of most backbones first, of equals the smallest."""
+    sizes: dict[str, list[int]] = {}
+    backbones: dict[str, set[str]] = {}
+    for model in models:
+        probe = model.best.probe
+        sizes.setdefault(probe.head, []).append(probe.parameters)
+        backbones.setdefault(probe.head, set()).add(model.info.model)
+    return tuple(sorted(sizes, key=lambda head: (-len(backbones[head]), min(sizes[head]), head)))
+
+
+def _model_of(where: _Measured, name: str) -> ModelResult | None:
+    """Return the model of that name; of several runs the best on val."""
+    metric = where.axis.protocol.metrics[where.axis.protocol.primary]
     best: ModelResult | None = None
-    for model in _own(axis):
+    for model in where.models:
         if model.info.model == name and (best is None or metric.better(model.best.val, best.best.val)):
             best = model
     return best
 
 
-def _own(axis: Axis) -> list[ModelResult]:
-    return [model for model in axis.models if not model.is_control and model.info.trained_on is None]
-
-
-def _cell(table: Table, row: Row, column: Column, axis: Axis | None) -> Beside:
+def _cell(table: Table, row: Row, column: Column, where: _Measured | None) -> Beside:
     value = table.value(row, column)
-    model = _model_of(axis, row.model) if axis and row.model else None
-    if axis is None or model is None or column.metric is None:
-        return Beside(row, column, value, None, None, None, None, None, None, None, column.caveat)
+    model = _model_of(where, row.model) if where and row.model else None
+    if where is None or model is None or column.metric is None:
+        return Beside(row, column, value, None, None, None, None, None, None, None, None, column.caveat)
+    axis = where.axis
     measured = axis.interval(model.best, column.metric)
+    if math.isnan(measured.value):
+        return Beside(row, column, value, None, None, None, None, None, None, None, None, "It has no value here.")
     difference = Interval(measured.value - value, measured.low - value, measured.high - value)
     inside = None if math.isnan(measured.low) else measured.low <= value <= measured.high
     caveats = [column.caveat, _other_views(model, column)]
@@ -182,6 +211,7 @@ def _cell(table: Table, row: Row, column: Column, axis: Axis | None) -> Beside:
         difference,
         inside,
         model.best.probe.tap,
+        model.best.probe.head,
         model.label,
         axis.dataset,
         axis.protocol.id,
@@ -196,18 +226,18 @@ def _other_views(model: ModelResult, column: Column) -> str | None:
     return None if views == column.views else f"{views} views per sample instead of {column.views}."
 
 
-def _ordering(table: Table, column: Column, axis: Axis | None) -> Ordering:
+def _ordering(table: Table, column: Column, where: _Measured | None) -> Ordering:
     aspect = aspect_of(column.task)
     ahead, behind = table.ordering[aspect]
     known = {row.model for row in table.rows if row.model}
     published = _mean_gap(table, column, ahead, behind, None)
     assert published is not None  # a table that orders two kinds has rows of both
     gap: FamilyGap | None = None
-    if axis is not None:
-        models = tuple(model for model in _own(axis) if model.info.model in known)
-        gaps = family_gaps([replace(axis, models=models)], ahead, behind, column.metric) if models else []
-        gap = gaps[0] if gaps else None
-    measured = {model.info.model for model in _own(axis) if model.info.model in known} if axis else set()
+    models = tuple(model for model in where.models if model.info.model in known) if where else ()
+    if where and models:
+        gaps = family_gaps([replace(where.axis, models=models)], ahead, behind, column.metric)
+        gap = next((gap for gap in gaps if not math.isnan(gap.fixed.value)), None)
+    measured = {model.info.model for model in models}
     same = _mean_gap(table, column, ahead, behind, measured)
     reproduced = None if gap is None else gap.better == ahead
     return Ordering(
@@ -231,7 +261,14 @@ def _mean_gap(table: Table, column: Column, ahead: Kind, behind: Kind, models: s
 def _verdict(table: Table, column: Column, ahead: Kind, behind: Kind, gap: FamilyGap | None, measured: set[str]) -> str:
     said = f"{ahead.upper()} before {behind.upper()} on {column.title}"
     if gap is None:
-        what = "nothing was measured" if not measured else "only one kind was measured"
+        kinds = {row.kind for row in table.rows if row.model in measured}
+        what = (
+            "nothing was measured"
+            if not kinds
+            else "only one kind was measured"
+            if len(kinds) == 1
+            else "a model has no value, or no test scene is common to all"
+        )
         return f"{said}: cannot be said, {what}."
     sure = (
         "clear of zero over test scenes" if gap.fixed.excludes_zero else "but within what other test scenes could turn"

@@ -31,6 +31,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "difference": _known(cell.difference, "value"),
             "inside": cell.inside,
             "tap": cell.tap,
+            "head": cell.head,
             "dataset": cell.dataset,
             "protocol": cell.protocol,
             "caveat": cell.caveat,
@@ -49,6 +50,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "partial": {model: list(names) for model, names in comparison.partial.items()},
         "unknown": list(comparison.unknown),
         "elsewhere": list(comparison.elsewhere),
+        "heads": {task: list(heads) for task, heads in comparison.heads.items()},
     }
 
 

@@ -47,6 +47,8 @@ def said(comparison: Comparison) -> list[str]:
             f"Measured by the same rules, but not on the data of the table ({where}), so not beside it: "
             f"{', '.join(comparison.elsewhere)}."
         )
+    for task, (head, *others) in comparison.heads.items():
+        lines.append(f"{task}: with the head {head}, which most models here have; {', '.join(others)} stand elsewhere.")
     lines += [f"note: {caveat}" for caveat in _caveats(comparison)]
     return [*lines, f"note: {table.note}"]
 
@@ -73,25 +75,31 @@ def _grid(comparison: Comparison) -> Grid:
         known = any(cell.measured for cell in cells)
         grid.add_row(Text(row.name, "bold" if known else "dim"), *map(_text, cells), end_section=last)
     for kind, means in table.printed_means.items():
-        texts = (f"{mean:.{_digits(column)}f}" for column, mean in zip(table.columns, means, strict=True))
+        texts = (f"{mean:.{digits(column)}f}" for column, mean in zip(table.columns, means, strict=True))
         grid.add_row(Text(f"{kind.upper()} mean, published", "dim"), *(Text(cell, "dim") for cell in texts))
     return grid
 
 
 def _text(cell: Beside) -> Text:
-    published = _printed(cell.column, cell.published)
+    published = printed(cell.column, cell.published)
     if cell.measured is None or cell.difference is None:
         return Text(f"– / {published}", "dim")
-    value = Text(f"{_printed(cell.column, cell.measured.value)} / {published}", "bold")
-    difference = _printed(cell.column, cell.difference.value)
-    signed = difference.replace("-", "−") if difference.startswith("-") else f"+{difference}"
-    return value.append(f"\n{'= ' if cell.inside else ''}{signed}", "green" if cell.inside else "yellow")
+    value = Text(f"{printed(cell.column, cell.measured.value)} / {published}", "bold")
+    difference = signed(cell.column, cell.difference.value)
+    return value.append(f"\n{'= ' if cell.inside else ''}{difference}", "green" if cell.inside else "yellow")
 
 
-def _printed(column: Column, value: float) -> str:
+def printed(column: Column, value: float) -> str:
     """Return a value as the table prints it: in its unit, with its digits."""
-    return f"{value / column.scale:.{_digits(column)}f}"
+    return f"{value / column.scale:.{digits(column)}f}"
 
 
-def _digits(column: Column) -> int:
+def signed(column: Column, value: float) -> str:
+    """Return a difference as the table would print it."""
+    text = printed(column, value)
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
+
+
+def digits(column: Column) -> int:
+    """Return the digits after the point that the table prints."""
     return 2 if column.printed == "%" else 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,16 @@ from evaluate.figures import Looks
 from evaluate.figures.style import KINDS
 from evaluate.metrics.base import MetricInfo
 from evaluate.models import ModelResult
+from evaluate.selectivity import Control, Selectivity, selectivities
 from evaluate.sentences import signed
-from evaluate.sizes import parameters, readable
+from evaluate.sizes import counted, parameters, readable
 from evaluate.statistics import Interval
 from evaluate.table import Axis
+
+_CONTROLS: Mapping[Control, str] = {
+    "untrained": "the same backbone untrained",
+    "shuffled": "probes with shuffled labels",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,19 @@ class Cell:
     tap: str
     difference: str
     """To the controls that the model is held against; empty if there is none."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task, or on a task the difference to a control; `better` is the order in which good ones come first."""
+
+    task: str
+    title: str
+    description: str
+    better: str
+    control: str
+    digits: int
+    """Letters of the longest number, by which the others are aligned."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +76,8 @@ class Board:
 
     key: str
     title: str
-    axes: list[Axis]
-    metrics: list[MetricInfo]
+    columns: list[Column]
     lines: list[Line]
-    digits: list[int]
-    """Letters of the longest number of each column, by which the others are aligned."""
 
 
 def boards(axes: Sequence[Axis], looks: Looks, anchors: Mapping[Path, str]) -> list[Board]:
@@ -89,7 +105,7 @@ def boards(axes: Sequence[Axis], looks: Looks, anchors: Mapping[Path, str]) -> l
 
 
 def _board(key: str, title: str, axes: list[Axis], looks: Looks, anchors: Mapping[Path, str]) -> Board:
-    columns = [_column(axis) for axis in axes]
+    columns = [column for axis in axes for column in (_column(axis), *_selectivity(axis))]
     models = {model.label: model for axis in axes for model in axis.models}
     lines = [
         Line(
@@ -101,13 +117,11 @@ def _board(key: str, title: str, axes: list[Axis], looks: Looks, anchors: Mappin
             hue=f"var({looks[model.info.model].variable})",
             control=model.is_control,
             run=anchors[model.run.path],
-            cells=[column.get(label) for column in columns],
+            cells=[cells.get(label) for _, cells in columns],
         )
         for label, model in models.items()
     ]
-    metrics = [axis.protocol.metrics[axis.protocol.primary] for axis in axes]
-    digits = [max(len(cell.value) for cell in column.values()) for column in columns]
-    return Board(key, title, axes, metrics, lines, digits)
+    return Board(key, title, [column for column, _ in columns], lines)
 
 
 def bounds(metric: MetricInfo, interval: Interval) -> str:
@@ -118,11 +132,51 @@ def bounds(metric: MetricInfo, interval: Interval) -> str:
 
 def _described(model: ModelResult) -> str:
     size = parameters(model.info)
-    said = [KINDS[model.info.kind]] + ([readable(size)] if size else [])
+    named = "" if counted(model.info) else " by name"
+    said = [KINDS[model.info.kind]] + ([f"{readable(size)}{named}"] if size else [])
     return " · ".join(said)
 
 
-def _column(axis: Axis) -> dict[str, Cell]:
+def _selectivity(axis: Axis) -> Iterator[tuple[Column, dict[str, Cell]]]:
+    """Yield a column per control that was probed, in which above zero is better, whichever way the metric points."""
+    metric = axis.protocol.metrics[axis.protocol.primary]
+    found = selectivities(axis)
+    for control, said in _CONTROLS.items():
+        mine = [one for one in found if one.control == control]
+        if mine:
+            cells = {one.model.label: _gained(metric, one) for one in mine}
+            description = f"{metric.title} of the best tap minus that of {said}, paired over test scenes"
+            yield Column(axis.task, f"minus {control}", description, "descending", control, _longest(cells)), cells
+
+
+def _gained(metric: MetricInfo, one: Selectivity) -> Cell:
+    value, low, high = (
+        _minus(metric.format(side, unit=False))
+        for side in (one.difference.value, one.difference.low, one.difference.high)
+    )
+    return Cell(
+        value=value if value.startswith("−") or value == "n/a" else f"+{value}",
+        bounds=f"{low}\N{THIN SPACE}…\N{THIN SPACE}{high}",
+        sort=None if one.gain.value != one.gain.value else one.gain.value,
+        low=0.0,
+        at=0.0,
+        high=0.0,
+        best=one.selective,
+        tap="",
+        difference=f"{signed(metric, one.difference)} against {one.twin.label}",
+    )
+
+
+def _minus(text: str) -> str:
+    """Return a number with a typographic minus; none for what rounds to zero."""
+    return text.replace("-", "−" if text.strip("-0.") else "")
+
+
+def _longest(cells: Mapping[str, Cell]) -> int:
+    return max(len(cell.value) for cell in cells.values())
+
+
+def _column(axis: Axis) -> tuple[Column, dict[str, Cell]]:
     metric = axis.protocol.metrics[axis.protocol.primary]
     intervals = {model.label: axis.interval(model.best) for model in axis.models}
     known = [side for one in intervals.values() for side in (one.low, one.value, one.high) if side == side]
@@ -132,7 +186,7 @@ def _column(axis: Axis) -> dict[str, Cell]:
     def at(value: float) -> float:
         return round(100 * (value - first) / width, 1) if value == value else 0.0
 
-    return {
+    cells = {
         model.label: Cell(
             value=metric.format(intervals[model.label].value, unit=False),
             bounds=bounds(metric, intervals[model.label]),
@@ -146,6 +200,9 @@ def _column(axis: Axis) -> dict[str, Cell]:
         )
         for model in axis.models
     }
+    title = f"{metric.title}{f' ({metric.unit})' if metric.unit else ''} {metric.arrow}"
+    better = "descending" if metric.higher_is_better else "ascending"
+    return Column(axis.task, title, metric.description, better, "", _longest(cells)), cells
 
 
 def _difference(axis: Axis, model: ModelResult, metric: MetricInfo) -> str:

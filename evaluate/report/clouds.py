@@ -1,4 +1,4 @@
-"""Depth maps as points in space, true and predicted, packed small enough to travel inside the page."""
+"""Depth maps and point maps as points in space, true and predicted, packed small enough to travel inside the page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import base64
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from evaluate.schema import Example
 
-MAX_POINTS = 12_000
+MAX_POINTS = 8_000
 _STEPS = 65_535
 
 
@@ -30,6 +30,8 @@ class Cloud:
     step: float
     centre: tuple[float, float, float]
     radius: float
+    placed: str
+    """How these points came to their places."""
 
 
 def unproject(
@@ -52,19 +54,35 @@ def unproject(
     return points
 
 
-def cloud(example: Example, *, points: int = MAX_POINTS, seed: int = 0) -> Cloud | None:
-    """Return the clouds of a depth example; None if it lacks what they are made of, or any valid pixel."""
+Points = Float[np.ndarray, "point 3"]
+
+
+def clouds_of(example: Example) -> tuple[Points, Points, UInt8[np.ndarray, "point 3"]] | None:
+    """Return true points, predicted ones and their colours, where both are known, in the first view's camera frame.
+
+    From depth through the true cameras, or from point maps; None if the example lacks what they are made of.
+    """
     arrays = example.arrays
-    if not {"rgb", "depth", "depth_pred", "intrinsics", "cam_to_world"} <= set(arrays):
+    if {"rgb", "depth", "depth_pred", "intrinsics", "cam_to_world"} <= set(arrays):
+        camera = (arrays["intrinsics"].astype(np.float64), arrays["cam_to_world"].astype(np.float64))
+        sides = [unproject(arrays[name].astype(np.float64), *camera) for name in ("depth", "depth_pred")]
+        valid, colours = arrays["depth"] > 0, arrays["rgb"]
+    elif {"points", "points_pred", "points_valid", "points_rgb"} <= set(arrays):
+        sides = [arrays[name].astype(np.float64) for name in ("points", "points_pred")]
+        valid, colours = arrays["points_valid"], arrays["points_rgb"]
+    else:
         return None
-    camera = (arrays["intrinsics"].astype(np.float64), arrays["cam_to_world"].astype(np.float64))
-    valid = np.flatnonzero((arrays["depth"] > 0) & np.isfinite(arrays["depth_pred"]))
-    if not len(valid):
+    valid = valid & np.isfinite(sides[1]).all(axis=-1)
+    return sides[0][valid], sides[1][valid], colours[valid]
+
+
+def cloud(example: Example, *, points: int = MAX_POINTS, seed: int = 0) -> Cloud | None:
+    """Return the clouds of an example; None if it lacks what they are made of, or any valid pixel."""
+    found = clouds_of(example)
+    if found is None or not len(found[0]):
         return None
-    chosen = np.random.default_rng(seed).choice(valid, min(points, len(valid)), replace=False)
-    truth, guess = (
-        unproject(arrays[name].astype(np.float64), *camera).reshape(-1, 3)[chosen] for name in ("depth", "depth_pred")
-    )
+    chosen = np.random.default_rng(seed).choice(len(found[0]), min(points, len(found[0])), replace=False)
+    truth, guess, colours = (side[chosen] for side in found)
     centre = np.median(truth, axis=0)
     radius = float(np.percentile(np.linalg.norm(truth - centre, axis=1), 98))
     # Room for predictions that lie far out; those beyond are put on the wall of the box.
@@ -73,7 +91,9 @@ def cloud(example: Example, *, points: int = MAX_POINTS, seed: int = 0) -> Cloud
         np.clip(np.rint((side - centre) / step) + _STEPS // 2, 0, _STEPS).astype("<u2").tobytes()
         for side in (truth, guess)
     ]
-    colours = np.ascontiguousarray(arrays["rgb"].reshape(-1, 3)[chosen], np.uint8).tobytes()
-    first, second, third = (base64.b64encode(data).decode() for data in (*packed, colours))
+    first, second, third = (
+        base64.b64encode(data).decode() for data in (*packed, np.ascontiguousarray(colours, np.uint8).tobytes())
+    )
     x, y, z = (round(float(value), 4) for value in centre)
-    return Cloud(first, second, third, len(chosen), step, (x, y, z), round(radius, 4))
+    placed = "by depth and the true cameras" if "depth" in example.arrays else "after the best similarity to the truth"
+    return Cloud(first, second, third, len(chosen), step, (x, y, z), round(radius, 4), placed)

@@ -9,6 +9,7 @@ from evaluate.export import write_csv, write_markdown
 from evaluate.figures import draw
 from evaluate.latex import write_latex
 from evaluate.report.page import write_report
+from evaluate.results.parquet import write_scores
 from evaluate.table import Axis
 
 FIGURES = "figures"
@@ -20,7 +21,7 @@ def write(axes: Sequence[Axis], out: Path, formats: Collection[str], command: st
     Args:
         axes: what `evaluate.table.build` returned.
         out: folder of the report; it is created.
-        formats: any of `html`, `csv`, `md`, `latex`, `svg`, `png`. The last two are of every figure.
+        formats: any of `html`, `csv`, `md`, `latex`, `parquet`, `svg`, `png`. The last two are of every figure.
         command: what makes this report, to be shown in the page.
 
     Returns:
@@ -36,6 +37,7 @@ def write(axes: Sequence[Axis], out: Path, formats: Collection[str], command: st
         ("csv", "csv", write_csv),
         ("md", "md", write_markdown),
         ("latex", "tex", write_latex),
+        ("parquet", "parquet", write_scores),
     ):
         if name in formats:
             files.append(out / f"results.{ending}")

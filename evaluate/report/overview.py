@@ -41,8 +41,10 @@ def wins(axes: Sequence[Axis]) -> list[Wins]:
 
 
 def gaps(axes: Sequence[Axis]) -> list[Gap]:
-    """Return vision-language minus video generation on every task that has both."""
-    return [_gap(gap) for gap in family_gaps(axes)]
+    """Return vision-language minus video generation on every task that has both, with every head that both have."""
+    found = family_gaps(axes)
+    heads = {gap.first.probed for gap in found}
+    return [_gap(gap, several=len(heads) > 1) for gap in found]
 
 
 def _wins(matrix: WinMatrix, several: bool) -> Wins:
@@ -63,11 +65,13 @@ def _wins(matrix: WinMatrix, several: bool) -> Wins:
     )
 
 
-def _gap(gap: FamilyGap) -> Gap:
-    axis = gap.first.axis
+def _gap(gap: FamilyGap, several: bool) -> Gap:
+    axis, probed = gap.first.axis, gap.first.probed
+    head = f", {probed.head or 'no head'}" if several else ""
+    where = f", trained on {probed.trained_on}" if probed.trained_on else ""
     metric = axis.protocol.metrics[gap.first.metric]
     return Gap(
-        f"{axis.task} on {axis.dataset}",
+        f"{axis.task} on {axis.dataset}{where}{head}",
         f"{metric.title} {metric.arrow}",
         f"{TITLES[gap.first.kind]} {with_interval(metric, gap.first.fixed)}",
         f"{TITLES[gap.second.kind]} {with_interval(metric, gap.second.fixed)}",

@@ -15,6 +15,7 @@ from evaluate.models import ModelResult, TapResult
 from evaluate.records import Run
 from evaluate.report.board import boards, bounds
 from evaluate.report.overview import gaps, wins
+from evaluate.report.published import beside_published
 from evaluate.report.shown import Shown, examples
 from evaluate.scenes import ranked
 from evaluate.sentences import beaten, headline, notes, with_interval
@@ -90,6 +91,7 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
     models = sorted({run.info.model for run in runs if run.info.kind != "control"})
     scenes = sorted({len(tap.scenes) for axis in axes for model in axis.models for tap in model.taps})
     learned = [probe for run in runs for probe in run.info.probes if probe.parameters]
+    found = boards(axes, shown, anchors)
     kinds = [kind for kind in KINDS if any(run.info.kind == kind for run in runs)]
     return {
         "models": models or sorted({run.info.model for run in runs}),
@@ -100,14 +102,16 @@ def _context(axes: Sequence[Axis]) -> dict[str, Any]:
         "runs": runs,
         "anchors": anchors,
         "configs": {run.path: json.dumps(run.info.config, indent=1, sort_keys=True) for run in runs},
-        "boards": boards(axes, shown, anchors),
+        "boards": found,
+        "selective": any(column.control for board in found for column in board.columns),
         "wins": wins(axes),
         "gaps": gaps(axes),
+        "published": beside_published(axes),
         "sections": [_section(axis, axes, shown) for axis in axes],
         "kinds": [(kind, KINDS[kind]) for kind in kinds],
         "legend": [(model, shown[model]) for model in models],
         "twins": any(run.info.untrained for run in runs),
-        "shuffled": any(run.info.shuffled for run in runs),
+        "shuffled": any(model.shuffled for axis in axes for model in axis.models),
         "controls": sorted({run.info.model for run in runs if run.info.kind == "control"}),
         "notes": notes(axes),
         "versions": _versions(runs),

@@ -38,6 +38,10 @@ def check_options(family: Family) -> None:
         )
     if asked.frames is not None and not family.takes_windows:
         raise ExtractError(f"--frames {asked.frames}: {model} sees no windows of frames. Leave it out.")
+    if asked.compiled and not family.compiles:
+        raise ExtractError(f"--compile: {model} has no blocks that are known to compile. Leave it out.")
+    if asked.batch_clips > 1 and not family.batches:
+        raise ExtractError(f"--batch-clips {asked.batch_clips}: {model} computes one clip at a time. Leave it out.")
 
 
 def _check_prompt(model: str, prompt: str, layouts: Sequence[str]) -> None:

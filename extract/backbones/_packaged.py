@@ -111,6 +111,11 @@ class PackagedEncoder(Family):
             for depth, level in enumerate(self.pyramid())
         ]
 
+    @property
+    def batches(self) -> bool:
+        """Yes: it sees one frame at a time."""
+        return True
+
     def weights(self) -> Weights:
         """Identity of the packaged file, or of the seed. Raises `WeightsError` if the package is missing."""
         if self.options.untrained is None:

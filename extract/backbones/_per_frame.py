@@ -48,6 +48,11 @@ class PerFrame(Backbone):
         images = self.preprocessing(frames[list(bank)]).to(self.dtype)
         return State(list(bank), {"images": images})
 
+    def join(self, states: Sequence[State]) -> State:
+        """All images as one batch."""
+        bank = [frame for state in states for frame in state.bank]
+        return State(bank, {"images": torch.cat([state.values["images"] for state in states])})
+
     def parts(self, state: State) -> Iterator[State]:
         """On a CPU, as few frames at a time as keep the activations in its caches; on a GPU the whole clip."""
         images = state.values["images"]

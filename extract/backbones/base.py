@@ -109,6 +109,8 @@ class Options:
         attention: how attention is computed (`sdpa`, `flash_attention_2`), instead of the family's default.
         layout: how a language model is shown the frames: as `images`, or as one `video`.
         prompt: what a language model reads before the frames.
+        compiled: whether blocks are compiled, which changes last bits.
+        batch_clips: how many clips share a forward, which changes last bits.
     """
 
     checkpoint: str | None = None
@@ -121,6 +123,8 @@ class Options:
     attention: str | None = None
     layout: str | None = None
     prompt: str | None = None
+    compiled: bool = False
+    batch_clips: int = 1
 
 
 @dataclass
@@ -150,6 +154,8 @@ class Family(ABC):
     """Which of `checkpoint`, `revision`, `size` and `untrained` the family heeds. The others are refused."""
     attentions: ClassVar[tuple[str, ...]] = ()
     """Ways to compute attention that `load` can choose, its default first; none for a network without attention."""
+    compiles: ClassVar[bool] = False
+    """Whether its blocks have been compiled one by one and were found to give the same features."""
 
     def __init__(self, model: str, options: Options | None = None) -> None:
         if model not in self.models:
@@ -205,6 +211,11 @@ class Family(ABC):
     @property
     def offloads(self) -> bool:
         """Whether `load_offloaded` works."""
+        return False
+
+    @property
+    def batches(self) -> bool:
+        """Whether frames do not see each other, so that several clips can share a forward: see `Backbone.join`."""
         return False
 
     def default_levels(self) -> Sequence[str]:
@@ -272,6 +283,10 @@ class Backbone(ABC):
     def redraw(self, state: State, generator: torch.Generator) -> State:
         """The same clip with other noise, encoded no second time. For features averaged over several draws."""
         raise ExtractError(f"{type(self).__name__} draws no noise, so there is nothing to average: leave out --draws.")
+
+    def join(self, states: Sequence[State]) -> State:
+        """Several clips as one, bank after bank. Asked for only where `Family.batches`."""
+        raise NotImplementedError(f"{type(self).__name__} computes one clip at a time.")
 
     def parts(self, state: State) -> Iterator[State]:
         """Split a clip whose frames do not see each other; every part says which `rows` of the bank it fills.

@@ -80,6 +80,7 @@ class OpenSora(LatentVideoFamily):
         Component("text_encoder_2", "CLIPTextModel", "transformers", role="text", folder=CLIP, pickled=True),
         Component("tokenizer_2", role="tokenizer", folder=CLIP, files=SMALL),
     )
+    compiles = False
     native: ClassVar[Mapping[str, Native]] = {"opensora-2": Native(129, 480, 848)}
     paper: ClassVar[Mapping[str, Preset]] = {
         "opensora-2": Preset(sites=("single_blocks.18", "single_blocks.20"), noise=())  # see `default_levels`

@@ -51,6 +51,11 @@ class Pixels(Family):
         """Side of a patch in pixels."""
         return {"patch": PATCH}
 
+    @property
+    def batches(self) -> bool:
+        """Yes: it sees one frame at a time."""
+        return True
+
     def weights(self) -> Weights:
         """The definition takes the place of weights."""
         return Weights(self.name, None, digest_text(DEFINITION))

@@ -86,6 +86,7 @@ class SVD(FolderFamily):
     pipelines: ClassVar[Mapping[str, str]] = dict.fromkeys(models, "StableVideoDiffusionPipeline")
     components = COMPONENTS
     attentions = ("sdpa",)
+    compiles = True
     default_noise = ("sigma=0.1", "sigma=0.4", "sigma=1.5", "sigma=6", "sigma=25")
     conditioning: ClassVar[Conditioning] = Conditioning()
 

@@ -35,6 +35,7 @@ class LatentVideoFamily(FolderFamily):
 
     kind = "vgm"
     attentions = ("sdpa",)
+    compiles = True
     native: ClassVar[Mapping[str, Native]]
     default_noise = ("t=200", "t=500", "t=800")
     paper: ClassVar[Mapping[str, Preset]] = {}

@@ -33,6 +33,7 @@ class EncoderFamily(ModelFamily):
     """
 
     kind = "encoder"
+    compiles = True
     needs: ClassVar[tuple[str, ...]] = ("hidden_size", "num_hidden_layers", "image_size", "patch_size")
     blocks: ClassVar[str]
     """Dotted path of the list of blocks."""
@@ -86,6 +87,11 @@ class EncoderFamily(ModelFamily):
     def offloads(self) -> bool:
         """No: they are small."""
         return False
+
+    @property
+    def batches(self) -> bool:
+        """Unless frames see each other."""
+        return self.frame_by_frame
 
     def sites(self) -> Sequence[Site]:
         """Blocks, norm, summary, registers."""

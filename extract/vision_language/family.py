@@ -50,6 +50,7 @@ class VisionLanguageFamily(ModelFamily):
     """
 
     kind = "vlm"
+    compiles = True
     layouts: Sequence[str] = (IMAGES, VIDEO)
     paper: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """model -> sites that the published code of arXiv 2605.28132 reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,25 @@ HEADS: dict[str, str] = {
     "alternating": "AlternatingHead",
 }
 """Head name -> class in the file of that name."""
-UNTRAINED = "identity"
-"""Head of the tasks that are solved without training, whatever head the others get."""
+SIZED = {"width": ("alternating", "dpt"), "depth": ("alternating",)}
+"""Size of a head -> heads that can be had in several."""
+JOINT = ("alternating",)
+"""Heads whose trunk several tasks can share."""
+UNTRAINED = {"identity": "IdentityHead", "raw": "RawHead"}
+"""Heads of the tasks that are solved without training, whatever head the others get: a task says which."""
+
+
+def choose_heads(asked: Iterable[str]) -> tuple[str, ...]:
+    """Heads by name, in the order of tables. Raises `UnknownNameError` with the nearest name."""
+    wanted = set(asked)
+    for name in sorted(wanted - HEADS.keys()):
+        raise UnknownNameError(did_you_mean("head", name, HEADS))
+    return tuple(name for name in HEADS if name in wanted)
 
 
 def head_class(name: str) -> type[Head]:
     """The class of a head. Raises `UnknownNameError` with the nearest name."""
-    known = {**HEADS, UNTRAINED: "IdentityHead"}
+    known = HEADS | UNTRAINED
     if name not in known:
         raise UnknownNameError(did_you_mean("head", name, HEADS))
     cls: type[Head] = getattr(import_module(f"probes.heads.{name}"), known[name])

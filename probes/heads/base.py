@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from probes.sampling import GridMap, read_cells
@@ -62,12 +62,24 @@ class Grid:
         standardise: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._features, self._standardise = features, standardise or _as_they_are
+        self._stored: Callable[[], Tensor] = lambda: self._features
         self._through: dict[nn.Module, Any] = {}
 
     @cached_property
     def cells(self) -> Float[Tensor, "clip view y x channel"]:
         """All cells."""
         return self._standardise(self._features)
+
+    @cached_property
+    def raw(self) -> Float[Tensor, "clip view y x channel"]:
+        """All cells as they were given, not standardised."""
+        return self._stored().float()
+
+    def windows(self, views: Int[Tensor, "window view"]) -> Grid:
+        """The views of the first clip, as if its windows were clips."""
+        grid = Grid(self.cells[0, views])
+        grid._stored = lambda: self._features[0, views]
+        return grid
 
     @cached_property
     def views(self) -> Float[Tensor, "clip view channel"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -10,13 +10,13 @@ from probes.errors import ProbesError, UnknownNameError
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from probes.config import ProbeSpec
+    from probes.config import Asked, ProbeSpec
     from probes.heads.base import Layout
     from probes.labels import LabelSpace
     from probes.tasks.base import Task
 
-Rules = Literal["standard", "paper"]
-"""Whose rules: ours, or those of arXiv 2605.28132."""
+Rules = Literal["standard", "paper", "probe3d"]
+"""Whose rules: ours; those of arXiv 2605.28132; or ours for training and those of Probe3D (2404.08636) for scoring."""
 
 
 class Entry(NamedTuple):
@@ -29,6 +29,7 @@ class Entry(NamedTuple):
         trained: whether it is learned at all.
         classes: whether it speaks of classes.
         paper: class in the file of that name in `probes.tasks.paper`; `None` if the paper has no such task.
+        probe3d: `file.Class` of what Probe3D's rules score; `None` if they have no such task.
     """
 
     types: tuple[str, ...]
@@ -36,6 +37,7 @@ class Entry(NamedTuple):
     trained: bool = True
     classes: bool = False
     paper: str | None = None
+    probe3d: str | None = None
 
 
 _GEOMETRY = frozenset({"depth", "cam_to_world", "intrinsics"})
@@ -46,11 +48,13 @@ TASKS: dict[str, Entry] = {
     ),
     "segmentation": Entry(("SegmentationTask",), _INSTANCES, classes=True),
     "grouping": Entry(("GroupingTask",), _INSTANCES, paper="PaperGroupingTask"),
-    "depth": Entry(("DepthTask",), frozenset({"depth"}), paper="PaperDepthTask"),
+    "depth": Entry(("DepthTask",), frozenset({"depth"}), paper="PaperDepthTask", probe3d="depth.DepthTask"),
     "points": Entry(("PointsTask",), _GEOMETRY, paper="PaperPointsTask"),
     "camera": Entry(("CameraTask", "PosesTask"), frozenset({"cam_to_world"}), paper="PaperCameraTask"),
-    "normals": Entry(("NormalsTask",), frozenset({"depth", "intrinsics"})),
-    "correspondence": Entry(("CorrespondenceTask",), _GEOMETRY, trained=False),
+    "normals": Entry(("NormalsTask",), frozenset({"depth", "intrinsics"}), probe3d="normals.NormalsTask"),
+    "correspondence": Entry(
+        ("CorrespondenceTask",), _GEOMETRY, trained=False, probe3d="probe3d.Probe3dCorrespondenceTask"
+    ),
 }
 """Task name -> classes in the file of that name. What is there, which one, where."""
 
@@ -60,12 +64,28 @@ def needs_of(name: str, rules: Rules = "standard") -> frozenset[str]:
     return TASKS[name].needs | (_GEOMETRY if rules == "paper" and name in ("depth", "camera") else frozenset())
 
 
-def paper_class(name: str) -> str:
-    """Class of the paper's form of a task. Raises `ProbesError` if it has none."""
-    if (found := TASKS[name].paper) is None:
-        known = ", ".join(task for task, other in TASKS.items() if other.paper)
-        raise ProbesError(f"--protocol paper: arXiv 2605.28132 has no task {name}. It has: {known}.")
-    return found
+def has_rules(name: str, rules: Rules) -> bool:
+    """Whether some rules have a task at all."""
+    return rules == "standard" or class_of(name, rules) is not None
+
+
+def require_rules(name: str, rules: Rules) -> None:
+    """Raise `ProbesError` if some rules lack a task."""
+    if not has_rules(name, rules):
+        known = ", ".join(task for task in TASKS if has_rules(task, rules))
+        paper = {"paper": "arXiv 2605.28132", "probe3d": "Probe3D (arXiv 2404.08636)"}[rules]
+        raise ProbesError(f"--protocol {rules}: {paper} has no task {name}. It has: {known}.")
+
+
+def class_of(name: str, rules: Rules) -> str | None:
+    """`file.Class` below `probes.tasks` of a task by a paper's rules; `None` if these lack it."""
+    entry = TASKS[name]
+    return entry.probe3d if rules == "probe3d" else entry.paper and f"paper.{name}.{entry.paper}"
+
+
+def untrained_head(name: str, rules: Rules = "standard") -> str:
+    """Head of a task that is solved without training."""
+    return _types(name, rules)[0].untrained_head
 
 
 def get_task(name: str, space: LabelSpace, rules: Rules = "standard", layouts: Iterable[Layout] | None = None) -> Task:
@@ -81,22 +101,43 @@ def get_task(name: str, space: LabelSpace, rules: Rules = "standard", layouts: I
         UnknownNameError: there is no such task; names the nearest.
         ProbesError: the paper has no such task.
     """
-    if name not in TASKS:
-        raise UnknownNameError(did_you_mean("task", name, TASKS))
-    entry = TASKS[name]
-    if rules == "paper":
-        task: Task = getattr(import_module(f"probes.tasks.paper.{name}"), paper_class(name))(space)
-        return task
-    module = import_module(f"probes.tasks.{name}")
-    types = [getattr(module, each) for each in entry.types]
-    fitting = [each for each in types if layouts is None or each.layout in layouts]
-    chosen: Task = (fitting or types)[0](space)
-    return chosen
+    return _chosen(_types(name, rules), layouts)(space)
 
 
-def tasks_of(probes: Iterable[ProbeSpec], space: LabelSpace, rules: Rules = "standard") -> dict[str, Task]:
-    """The tasks of some probes, each such that its head fits."""
+def layouts_of(name: str, rules: Rules = "standard") -> frozenset[Layout]:
+    """What a head must speak of to answer a task: any of these will do. Raises as `get_task` does."""
+    return frozenset(each.layout for each in _types(name, rules))
+
+
+def tasks_of(probes: Iterable[ProbeSpec], space: LabelSpace, rules: Rules = "standard") -> dict[Asked, Task]:
+    """The tasks of some probes by task and head, each in the form that the head can answer.
+
+    Heads that are asked the same have one task between them.
+    """
     from probes.heads import head_class
 
-    heads = {probe.task: probe.head for probe in probes}
-    return {name: get_task(name, space, rules, head_class(head).layouts) for name, head in heads.items()}
+    made: dict[type[Task], Task] = {}
+    found: dict[Asked, Task] = {}
+    for probe in probes:
+        chosen = _chosen(_types(probe.task, rules), head_class(probe.head).layouts)
+        if chosen not in made:
+            made[chosen] = chosen(space)
+        found[probe.asked] = made[chosen]
+    return found
+
+
+def _types(name: str, rules: Rules) -> list[type[Task]]:
+    """Classes of a task by some rules, which ask the same of heads of different layouts."""
+    if name not in TASKS:
+        raise UnknownNameError(did_you_mean("task", name, TASKS))
+    if rules != "standard":
+        require_rules(name, rules)
+        file, _, cls = str(class_of(name, rules)).rpartition(".")
+        return [getattr(import_module(f"probes.tasks.{file}"), cls)]
+    module = import_module(f"probes.tasks.{name}")
+    return [getattr(module, each) for each in TASKS[name].types]
+
+
+def _chosen(types: Sequence[type[Task]], layouts: Iterable[Layout] | None) -> type[Task]:
+    """The first that a head fits, or the first of all."""
+    return next((each for each in types if layouts is None or each.layout in layouts), types[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -17,6 +17,20 @@ from probes.sampling import GridMap
 
 Arrays = Mapping[str, NDArray[Any]]
 Tensors = Mapping[str, Tensor]
+
+
+class Wanted(NamedTuple):
+    """Which targets.
+
+    Attributes:
+        task: its name.
+        layout: what the head speaks of, and hence the form in which the task is asked.
+        shuffled: whether a training clip gets those of another scene.
+    """
+
+    task: str
+    layout: Layout
+    shuffled: bool = False
 
 
 class Task(ABC):
@@ -33,8 +47,9 @@ class Task(ABC):
         dense_size: rows and columns that dense read-outs answer for; `None` = as many as they like.
         embeddings: of the class names (class, channel), for heads that can use them.
         framed: whether evaluation goes frame by frame over the whole bank (True) or by windows of views (False).
-        trained: whether a head is trained for it. If not, `predict` is given the standardised features of the cells,
-            and `sample`, `prior` and `loss` must not be called.
+        trained: whether a head is trained for it. If not, `predict` is given the features of the cells, and `sample`,
+            `prior` and `loss` must not be called.
+        untrained_head: what it then has for a head: `identity`, the standardised features; or `raw`, those as stored.
     """
 
     name: ClassVar[str]
@@ -45,9 +60,14 @@ class Task(ABC):
     dense_size: ClassVar[tuple[int, int] | None] = None
     embeddings: Tensor | None = None
     trained: ClassVar[bool] = True
+    untrained_head: ClassVar[str] = "identity"
 
     def __init__(self, space: LabelSpace) -> None:
         self.space = space
+
+    def wanted(self, *, shuffled: bool = False) -> Wanted:
+        """Which targets a probe of this task is trained with."""
+        return Wanted(self.name, self.layout, shuffled)
 
     @property
     def classes(self) -> list[str]:
@@ -95,6 +115,12 @@ class Task(ABC):
         `outputs`: (window, view, y, x, output), (window, view, output) or (window, pair, output); for framed tasks
         there is one window, which holds all bank frames.
         """
+
+    def predict_seeing(
+        self, outputs: Tensor, grid_map: GridMap, labels: ClipLabels, windows: Integer[np.ndarray, "window view"]
+    ) -> dict[str, NDArray[Any]]:
+        """The same, where the rules leave out what the targets do not know. Most tasks do not look at `labels`."""
+        return self.predict(outputs, grid_map)
 
 
 def at_pixels(space: LabelSpace, xy: Float[np.ndarray, "*batch 2"]) -> NDArray[np.float32]:

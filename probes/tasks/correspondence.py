@@ -15,7 +15,7 @@ from torch import Tensor
 from probes.geometry import project, transform, unproject
 from probes.labels import ClipLabels, LabelSpace, PixelPool
 from probes.sampling import GridMap, interpolation_matrix, pixel_centres
-from probes.tasks.base import Task, Tensors
+from probes.tasks.base import Task, Tensors, at_pixels
 
 QUERIES = 16
 """Queries are a regular subset of the first view's pixels, at most this many along each axis."""
@@ -52,6 +52,11 @@ class CorrespondenceTask(Task):
         super().__init__(space)
         self._queries = pixel_centres(space.height, space.width, QUERIES)
         self._candidates = pixel_centres(space.height, space.width, CANDIDATES)
+
+    @property
+    def queries(self) -> Float[np.ndarray, "query 2"]:
+        """Normalised positions of the queries in view 0."""
+        return at_pixels(self.space, pixel_grid(*self._queries).reshape(-1, 2) + 0.5)
 
     @property
     def outputs(self) -> int:
@@ -96,7 +101,7 @@ class CorrespondenceTask(Task):
     def _window(self, labels: ClipLabels, window: Integer[np.ndarray, " view"]) -> dict[str, NDArray[Any]]:
         depth, camera = labels.depth[window].astype(np.float64), labels.intrinsics[window]
         poses = labels.cam_to_world[window]
-        at = _grid(*self._queries).reshape(-1, 2)
+        at = pixel_grid(*self._queries).reshape(-1, 2)
         known = depth[0, at[:, 1], at[:, 0]]
         points = unproject(at + 0.5, known, np.broadcast_to(camera[0], (len(at), 3, 3)))
         to_others = np.linalg.inv(poses[1:]) @ poses[0]
@@ -104,7 +109,7 @@ class CorrespondenceTask(Task):
         xy = project(moved, camera[1:, None])
         placed = labels.posed[window] & labels.calibrated[window]
         visible = (known > 0) & self._seen(xy, moved[..., 2], depth[1:]) & (placed[0] & placed[1:])[:, None]
-        grid = _grid(*self._candidates)
+        grid = pixel_grid(*self._candidates)
         there = depth[1:, grid[..., 1], grid[..., 0]]
         cameras = np.broadcast_to(camera[1:, None, None], (*there.shape, 3, 3))
         surface = unproject(np.broadcast_to(grid + 0.5, (*there.shape, 2)), there, cameras)
@@ -135,7 +140,7 @@ class CorrespondenceTask(Task):
         Cosines are exact at every candidate, though its features are never built: their product with a query, and
         their length, follow from the cells'.
         """
-        asked, read = (_Reader(self.space, pixels, outputs, grid_map) for pixels in (self._queries, self._candidates))
+        asked, read = (Reader(self.space, pixels, outputs, grid_map) for pixels in (self._queries, self._candidates))
         # Seeded, so that a run repeats; the same for all taps, so that chance favours none.
         shape = (len(outputs), outputs.shape[1] - 1, len(asked.rows) * len(asked.columns))
         draws = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(outputs.device)
@@ -150,7 +155,7 @@ class CorrespondenceTask(Task):
         return {"matches": np.stack([x / self.space.width, y / self.space.height], -1).astype(np.float32)}
 
 
-class _Reader:
+class Reader:
     """Bilinear reading of grids at a regular subset of pixels, by one matrix for each axis."""
 
     def __init__(
@@ -184,6 +189,11 @@ class _Reader:
             square += times * (weights[0] @ beside @ weights[1].T)
         return square.clamp(min=0).sqrt().flatten()
 
+    def bounded_lengths(self, cells: Float[Tensor, "y x channel"]) -> Float[Tensor, " pixel"]:
+        """The same, to divide by: where neighbours cancel, what is left is rounding; of no feature, cosines are 0."""
+        length = self.lengths(cells)
+        return length.clamp(min=max(1e-3 * length.max().item(), torch.finfo(length.dtype).tiny))
+
 
 def _overlap(cells: Tensor, down: int, across: int) -> tuple[Tensor, Tensor]:
     """The cells that have a neighbour `down` rows below and `across` columns to the right, and these neighbours."""
@@ -195,13 +205,11 @@ def _overlap(cells: Tensor, down: int, across: int) -> tuple[Tensor, Tensor]:
 def _match(
     queries: Float[Tensor, "query channel"],
     view: Float[Tensor, "y x channel"],
-    read: _Reader,
+    read: Reader,
     draws: Float[Tensor, " query"],
 ) -> Int[Tensor, " query"]:
     """Index of the candidate with the largest cosine, for every query of unit length."""
-    length = read.lengths(view)
-    # Where neighbours cancel, what is left is rounding; without any feature, all cosines are 0.
-    length = length.clamp(min=max(1e-3 * length.max().item(), torch.finfo(length.dtype).tiny))
+    length = read.bounded_lengths(view)
     found = []
     for start in range(0, len(queries), CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -226,7 +234,7 @@ def nearest(cosines: Float[Tensor, "query candidate"], draws: Float[Tensor, " qu
     return index
 
 
-def _grid(rows: NDArray[Any], columns: NDArray[Any]) -> Int[np.ndarray, "y x 2"]:
+def pixel_grid(rows: NDArray[Any], columns: NDArray[Any]) -> Int[np.ndarray, "y x 2"]:
     """(column, row) of every pixel."""
     return np.stack(np.meshgrid(columns, rows), -1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,11 +23,13 @@ class Machine:
         device: of one process.
         devices: how many processes, each with a device of its own and an equal share of every batch.
         precision: as Lightning calls them.
+        single: heads that are computed in float32 all the same.
     """
 
     device: torch.device
     devices: int = 1
     precision: Precision = "32-true"
+    single: frozenset[str] = frozenset()
 
     @property
     def trainer(self) -> dict[str, Any]:
@@ -40,8 +43,8 @@ class Machine:
         }
 
 
-def make_machine(device: str, devices: int, precision: str, head: str) -> Machine:
-    """The machine that is asked for. `auto` precision is bfloat16 for heads with attention on a GPU.
+def make_machine(device: str, devices: int, precision: str, heads: Sequence[str]) -> Machine:
+    """The machine that is asked for. `auto` precision is bfloat16 for heads with attention on a GPU, and only for them.
 
     Raises:
         UnknownNameError: torch does not have such a device, or not so many.
@@ -49,9 +52,11 @@ def make_machine(device: str, devices: int, precision: str, head: str) -> Machin
     found = torch_device(device)
     if found.type == "cuda" and devices > torch.cuda.device_count():
         raise UnknownNameError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs.")
+    single: frozenset[str] = frozenset()
     if precision == "auto":
-        precision = "bf16-mixed" if found.type == "cuda" and head in ATTENDING else "32-true"
-    return Machine(found, devices, "bf16-mixed" if precision == "bf16-mixed" else "32-true")
+        single = frozenset(heads).difference(ATTENDING)
+        precision = "bf16-mixed" if found.type == "cuda" and len(single) < len(heads) else "32-true"
+    return Machine(found, devices, "bf16-mixed" if precision == "bf16-mixed" else "32-true", single)
 
 
 def torch_device(name: str) -> torch.device:

@@ -30,17 +30,18 @@ def free_memory(device: torch.device) -> int:
     return int(SHARE * psutil.virtual_memory().available)
 
 
-def tap_bytes(tap: TapSpec, cells: int, element: int, config: TrainConfig) -> int:
-    """Bytes that reading one tap takes: the slots of the ring, and standardised features in float32.
+def tap_bytes(tap: TapSpec, cells: int, element: int, config: TrainConfig, reads: int = 0) -> int:
+    """Bytes that reading one tap takes: the slots of the ring, standardised features, and features at pixels (float32).
 
     Args:
         tap: which.
         cells: of one frame.
         element: bytes of a stored number.
-        config: clips and views of a batch.
+        config: clips, views and pixels of a batch.
+        reads: how often features are read at pixels: once for all linear probes of one task with the same targets.
     """
     numbers = config.batch_clips * config.views * cells * tap.channels
-    return numbers * (SLOTS * element + 2 * 4)
+    return numbers * (SLOTS * element + 2 * 4) + 4 * reads * config.batch_clips * config.pixels * tap.channels
 
 
 def probe_bytes(head: Head, cells: int, config: TrainConfig) -> int:

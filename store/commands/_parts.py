@@ -28,7 +28,7 @@ def selection(
     """The part of a store that the options mean."""
     from store.sharing.selection import Selection
 
-    return Selection(_listed(taps), _listed(splits), _listed(clips), limit)
+    return Selection(listed(taps), listed(splits), listed(clips), limit)
 
 
 @contextmanager
@@ -70,5 +70,6 @@ def report_failures(failures: Sequence[Sequence[str]], what: str) -> None:
     raise typer.Exit(1)
 
 
-def _listed(values: Sequence[str] | None) -> tuple[str, ...]:
+def listed(values: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of an option that takes several, by comma or by being given again."""
     return tuple(part for value in values or () for part in value.split(",") if part)

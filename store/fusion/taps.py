@@ -14,6 +14,7 @@ from store.arrays import ArrayInfo
 from store.errors import FormatError, FusionError
 from store.feature_store import FeatureStore
 from store.fusion.identity import DTYPE
+from store.readable import Readable
 
 DIMS = ("clip", "frame", "y", "x", "channel")
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -56,7 +57,7 @@ def _fused(branches: Sequence[FeatureStore], parts: tuple[str, ...]) -> FusedTap
     for branch, info in zip(branches, infos, strict=True):
         if info.dims != DIMS:
             raise FusionError(f"{branch.name}: tap {info.name} has dimensions {info.dims}, not {DIMS}. Leave it out.")
-    _check_same_view(branches, infos)
+    check_same_view(branches, infos)
     grid = min(info.shape[2] for info in infos), min(info.shape[3] for info in infos)
     bounds = [0, *accumulate(info.shape[-1] for info in infos)]
     shape = (infos[0].shape[0], min(info.shape[1] for info in infos), *grid, bounds[-1])
@@ -105,8 +106,8 @@ def _noise(noises: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {**noisiest, "name": "+".join(names)} if names else dict(noisiest)
 
 
-def _check_same_view(branches: Sequence[FeatureStore], infos: Sequence[ArrayInfo]) -> None:
-    """Raise `FusionError` unless the grids of all branches show the same part of the image."""
+def check_same_view(branches: Sequence[Readable], infos: Sequence[ArrayInfo]) -> None:
+    """Raise `FusionError` unless the grids of all branches show the same part of the image; one branch for each tap."""
     maps = [_grid_to_image(info) for info in infos]
     for branch, info, there in zip(branches, infos, maps, strict=True):
         if not np.allclose(there, maps[0], rtol=0, atol=_TOLERANCE):

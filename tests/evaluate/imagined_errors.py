@@ -16,16 +16,48 @@ Errors = Mapping[tuple[str, int], Sequence[float]]
 """(tap, seed) -> error of each test scene; on val the error is their mean."""
 
 
-def error_run(root: Path, name: str, errors: Errors, *, scenes: Sequence[str] = (), **changes: object) -> Run:
-    """Write a run named `name`; `scenes` are names of test scenes, `changes` those of its `RunInfo`."""
-    taps = list(dict.fromkeys(tap for tap, _ in errors))
-    known = {probe.tap: probe for probe in run_info(tasks=("points",), taps=tuple(taps)).probes}
-    probes = [known[tap].model_copy(update={"id": f"points/{tap}/seed{seed}", "seed": seed}) for tap, seed in errors]
+def error_run(
+    root: Path,
+    name: str,
+    errors: Errors,
+    *,
+    scenes: Sequence[str] = (),
+    beside: Mapping[tuple[str, bool], Errors] | None = None,
+    **changes: object,
+) -> Run:
+    """Write a run named `name`.
+
+    Args:
+        root: where.
+        name: of the run, and of its model if `changes` does not say otherwise.
+        errors: of its linear probes.
+        scenes: names of test scenes.
+        beside: (head, whether labels were shuffled) -> errors of further probes.
+        changes: of its `RunInfo`.
+    """
+    told = {
+        (head, shuffled, tap, seed): values
+        for (head, shuffled), some in {("linear", False): errors, **(beside or {})}.items()
+        for (tap, seed), values in some.items()
+    }
+    taps = tuple(dict.fromkeys(tap for *_, tap, _ in told))
+    known = {probe.tap: probe for probe in run_info(tasks=("points",), taps=taps).probes}
+    rows = {
+        known[tap].model_copy(
+            update={
+                "id": f"points/{tap}/{head}/seed{seed}{'/shuffled' * shuffled}",
+                "head": head,
+                "seed": seed,
+                "shuffled": shuffled,
+            }
+        ): values
+        for (head, shuffled, tap, seed), values in told.items()
+    }
+    probes = list(rows)
     model = str(changes.pop("model", name))
     info = run_info(name, model=model, tasks=("points",), probes=probes, **changes)
     with RunWriter(root / name, info) as writer:
-        for probe in probes:
-            values = errors[probe.tap, probe.seed]
+        for probe, values in rows.items():
             writer.add(probe.id, "val", "val", _row(float(np.mean(values))))
             for index, error in enumerate(values):
                 scene = scenes[index] if scenes else f"scene-{index:03d}"

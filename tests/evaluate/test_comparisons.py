@@ -153,12 +153,12 @@ def test_who_wins_counts_tasks_of_an_aspect_and_corrects_over_all(axis: Axis):
 
 
 def test_selectivity_is_the_paired_difference_to_the_twin(tmp_path: Path):
-    net = error_run(tmp_path, "net", {("a", 0): _errors(0, 0.2), ("b", 0): _errors(1, 0.3)})
+    errors = {("a", 0): _errors(0, 0.2), ("b", 0): _errors(1, 0.3)}
+    net = error_run(tmp_path, "net", errors, beside={("linear", True): {("a", 0): _errors(4, 0.9)}})
     raw = error_run(
         tmp_path, "raw", {("a", 0): _errors(2, 0.5), ("b", 0): _errors(3, 0.4)}, model="net", untrained=True
     )
-    random = error_run(tmp_path, "random", {("a", 0): _errors(4, 0.9)}, model="net", shuffled=True)
-    axis = points_axis(net, raw, random)
+    axis = points_axis(net, raw)
     model, twin = axis.leader, axis.twin(axis.leader)
     assert twin is not None
     assert selectivity(axis, model) == axis.difference(model.best, twin.best)
@@ -175,6 +175,23 @@ def test_selectivity_is_the_paired_difference_to_the_twin(tmp_path: Path):
     assert all(one.selective and one.gain.low > 0 > one.difference.high for one in every)
     np.testing.assert_array_equal([one.p_holm for one in every], holm([one.p for one in every]))
     assert selectivities(replace(axis, models=(model,))) == []
+
+
+def test_controls_have_the_head_of_what_they_are_compared_with(tmp_path: Path):
+    beside = {
+        ("linear", True): {("a", 0): _errors(1, 0.9)},
+        ("mlp", False): {("a", 0): _errors(2, 0.1)},
+        ("mlp", True): {("a", 0): _errors(3, 0.5)},
+    }
+    net = error_run(tmp_path, "net", {("a", 0): _errors(0, 0.2)}, beside=beside)
+    raw = error_run(tmp_path, "raw", {("a", 0): _errors(4, 0.7)}, model="net", untrained=True)
+    axis = points_axis(net, raw)
+    found = {(one.model.label, one.control): one.twin.label for one in selectivities(axis)}
+    assert found == {
+        ("net [mlp]", "shuffled"): "net (shuffled labels) [mlp]",
+        ("net [linear]", "shuffled"): "net (shuffled labels) [linear]",
+        ("net [linear]", "untrained"): "net (untrained)",
+    }
 
 
 def test_training_that_makes_worse_is_not_selective(tmp_path: Path):

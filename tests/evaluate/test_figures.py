@@ -185,10 +185,14 @@ def test_sizes_are_those_that_names_state(model: str, kind: str, size: float | N
     info: RunInfo = run_info(model, model=model, kind=kind)
     assert parameters(info) == size
     assert series(info) == name
+    if kind != "control":
+        assert parameters(info.model_copy(update={"parameters": 1234567})) == 1234567
 
 
 def test_sizes_are_readable():
-    assert [readable(size) for size in (1.3e9, 14e9, 86e6)] == ["1.3 B", "14 B", "86 M"]
+    assert [readable(size) for size in (1.3e9, 14e9, 86e6, 14288491584, 999_600_000)] == [
+        "1.3 B", "14 B", "86 M", "14.3 B", "1 B",
+    ]  # fmt: skip
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0.01, 2))

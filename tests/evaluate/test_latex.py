@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+
 from evaluate.aspects import ASPECTS
 from evaluate.latex import escape, write_latex
 from evaluate.table import build, find_runs
@@ -38,3 +40,23 @@ def test_what_tex_would_take_for_a_command_is_escaped(tmp_path: Path):
     lines = (tmp_path / "t.tex").read_text("utf-8").splitlines()
     (row,) = (line for line in lines if line.startswith("a"))
     assert row.startswith(r"a\_b \& 50 \% \textbackslash{}input\{x\} \$y\$ \#1 \textasciitilde{}\textasciicircum{} & ")
+
+
+def test_braces_are_closed_environments_nest_and_rows_have_the_columns_of_their_table(runs_root: Path, tmp_path: Path):
+    write_latex(build(find_runs([str(runs_root / "*")]), resamples=20), tmp_path / "t.tex")
+    text = re.sub(r"(?m)^%.*$", "", (tmp_path / "t.tex").read_text("utf-8"))
+    bare = re.sub(r"\\\\|\\[{}&%$#_]", "", text)
+    depth = np.cumsum([(letter == "{") - (letter == "}") for letter in bare])
+    assert depth.min() == 0
+    assert depth[-1] == 0
+    assert bare.count("$") % 2 == 0
+    assert text.isascii()
+    open_: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        assert kind == "begin" or open_.pop() == name
+        open_ += [name] * (kind == "begin")
+    assert open_ == []
+    for columns, body in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, flags=re.DOTALL):
+        rows = [row for row in body.splitlines() if row.rstrip().endswith(("\\\\", "\\\\[2pt]"))]
+        assert rows
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}

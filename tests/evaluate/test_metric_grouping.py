@@ -237,3 +237,18 @@ def test_values_that_are_not_finite_and_windows_that_do_not_fit_are_refused():
         )
     with pytest.raises(InputError, match="window, view"):
         protocol.score_scene({"embeddings": np.zeros((1, 2, 4, 4, 3))}, {"instances": np.ones((1, 1, 8, 8), int)})
+
+
+def test_ids_that_lie_far_apart_are_counted_as_those_that_lie_together():
+    rng = np.random.default_rng(0)
+    instances = rng.integers(0, 6, (3, 20, 30)).astype(np.uint8)
+    labels = rng.integers(-1, 4, instances.shape)
+    table, ids, clusters = contingency(labels, instances)
+    assert (ids.tolist(), clusters.tolist()) == ([0, 1, 2, 3, 4, 5], [-1, 0, 1, 2, 3])
+    for view in range(3):
+        for row, column in np.ndindex(6, 5):
+            both = (instances[view] == ids[row]) & (labels[view] == clusters[column])
+            assert table[view, row, column] == both.sum()
+    far, far_ids, _ = contingency(labels, instances.astype(np.int64) * 1_000_000)
+    np.testing.assert_array_equal(far, table)
+    np.testing.assert_array_equal(far_ids, ids * 1_000_000)

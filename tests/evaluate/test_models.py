@@ -9,13 +9,14 @@ import pytest
 
 from evaluate.errors import InputError
 from evaluate.export import rows
-from evaluate.models import group_runs
 from evaluate.records import Run
 from evaluate.repeats import redraw
+from evaluate.rows import group_runs
 from evaluate.sentences import notes
 from evaluate.statistics import estimate, resample
 from evaluate.table import build
 from tests.evaluate.imagined_errors import error_run, points_axis
+from tests.evaluate.imagined_runs import run_info, write_run
 
 
 def test_seeds_are_averaged_not_chosen_from(tmp_path: Path):
@@ -90,7 +91,7 @@ def test_other_settings_are_another_model(tmp_path: Path):
     changed = {"config": {"epochs": 9}}
     runs = [first, Run(second.path, second.info.model_copy(update=changed)), third]
     assert [len(group) for group in group_runs(runs)] == [2, 1]
-    for changes in ({"draw_of": "else"}, {"untrained": True}, {"shuffled": True}, {"trained_on": "streets"}):
+    for changes in ({"draw_of": "else"}, {"untrained": True}, {"trained_on": "streets"}):
         runs[1] = Run(second.path, second.info.model_copy(update=changes))
         assert [len(group) for group in group_runs(runs)] == [2, 1]
 
@@ -113,6 +114,61 @@ def test_the_same_probe_twice_is_no_repeat(tmp_path: Path):
     runs = [error_run(tmp_path, name, {("a", 0): [0.2, 0.3]}, **same) for name in ("one", "two")]
     assert [len(group) for group in group_runs(runs)] == [1, 1]
     assert {model.label for model in points_axis(*runs).models} == {"net [one]", "net [two]"}
+
+
+def test_every_head_is_a_row_and_so_are_its_shuffled_labels(tmp_path: Path):
+    """Each chooses its tap by its own probes, and controls are never the model's result, however good they are."""
+    errors = {("a", 0): [0.4, 0.4], ("b", 0): [0.5, 0.5]}
+    beside = {
+        ("linear", True): {("a", 0): [0.1, 0.1], ("b", 0): [0.05, 0.05]},
+        ("mlp", False): {("a", 0): [0.3, 0.3], ("b", 0): [0.2, 0.2]},
+        ("mlp", True): {("a", 0): [0.8, 0.8], ("b", 0): [0.9, 0.9]},
+    }
+    axis = points_axis(error_run(tmp_path, "net", errors, beside=beside))
+    found = {model.label: (model.head, model.shuffled, model.is_control, model.best.probe.tap) for model in axis.models}
+    assert found == {
+        "net (shuffled labels) [linear]": ("linear", True, True, "b"),
+        "net [mlp]": ("mlp", False, False, "b"),
+        "net [linear]": ("linear", False, False, "a"),
+        "net (shuffled labels) [mlp]": ("mlp", True, True, "a"),
+    }
+    assert axis.leader.label == "net [mlp]"
+    assert [model.best.test.values["point_error"] for model in axis.models] == pytest.approx([0.05, 0.2, 0.4, 0.8])
+    assert all(len(tap.repeats) == 1 for model in axis.models for tap in model.taps)
+
+
+def test_seeds_of_controls_are_averaged_among_themselves(tmp_path: Path):
+    beside = {("linear", True): {("a", seed): [0.7 + 0.2 * seed] for seed in range(2)}}
+    run = error_run(tmp_path, "net", {("a", seed): [0.1 + 0.2 * seed] for seed in range(2)}, beside=beside)
+    values = {model.label: model.best.test.values["point_error"] for model in points_axis(run).models}
+    assert values == pytest.approx({"net": 0.2, "net (shuffled labels)": 0.8})
+
+
+def test_runs_of_other_heads_are_told_apart_by_them(tmp_path: Path):
+    net = error_run(tmp_path, "one", {("a", 0): [0.2]}, model="net")
+    mlp = [probe.model_copy(update={"head": "mlp"}) for probe in net.info.probes]
+    other = Run(net.path, net.info.model_copy(update={"probes": mlp, "config": {"heads": ["mlp"]}}))
+    assert {model.label for model in points_axis(net, other).models} == {"net [linear]", "net [mlp]"}
+
+
+def test_what_is_not_trained_stands_with_the_only_head_and_alone_beside_several(tmp_path: Path):
+    tasks = ("points", "correspondence")
+    plain = run_info("net", model="net", tasks=tasks, taps=("a",))
+    points, matches = plain.probes
+    matches = matches.model_copy(update={"head": "identity", "parameters": 0})
+    mlp = points.model_copy(update={"id": "mlp", "head": "mlp"})
+    for probes, labels in (
+        ([points, matches], {"points": ["net"], "correspondence": ["net"]}),
+        ([points, mlp, matches], {"points": ["net [linear]", "net [mlp]"], "correspondence": ["net"]}),
+        ([matches], {"correspondence": ["net"]}),
+    ):
+        named = tuple(dict.fromkeys(probe.task for probe in probes))
+        info = run_info(f"net-{len(probes)}", model="net", tasks=named, taps=("a",), probes=probes)
+        axes = {axis.task: axis for axis in build([Run.open(write_run(tmp_path / info.name, info))], resamples=20)}
+        assert {task: sorted(model.label for model in axis.models) for task, axis in axes.items()} == labels
+        (only,) = axes["correspondence"].models
+        assert only.head is None
+        assert all(axes["correspondence"].counterpart(m) is only for axis in axes.values() for m in axis.models)
 
 
 def test_repeats_are_taken_on_the_scenes_that_all_have(tmp_path: Path):

@@ -157,11 +157,11 @@ def test_a_run_file_that_says_something_impossible_is_damage(run: Path, field: s
         Run.open(run)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_a_foreign_schema_version_is_said_so(run: Path, version: object):
     document = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(document | {"schema_version": version}))
-    with pytest.raises(SchemaVersionError, match="this version reads 1"):
+    with pytest.raises(SchemaVersionError, match="this version reads 2"):
         Run.open(run)
 
 

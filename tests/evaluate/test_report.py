@@ -18,6 +18,7 @@ from evaluate.records import Example, Run, RunWriter
 from evaluate.report.clouds import cloud, unproject
 from evaluate.report.page import render
 from evaluate.report.pictures import panels
+from evaluate.selectivity import selectivities
 from evaluate.table import build, find_runs
 from tests.evaluate.imagined_rooms import room
 from tests.evaluate.imagined_runs import example, first_view_points, run_info, write_run
@@ -122,8 +123,21 @@ def test_the_leaderboard_has_a_table_per_aspect_and_a_cell_per_task(html: str):
     for table, tasks in zip(tables, ASPECTS.values(), strict=True):
         rows = re.findall(r"<tr class=.*?</tr>", table, flags=re.DOTALL)
         assert len(rows) == 4
-        assert all(row.count("<td") == len(tasks) for row in rows)
+        # net-a was also probed untrained: each task has a column for the difference.
+        assert all(row.count("<td") == 2 * len(tasks) for row in rows)
         assert table.count('class="best"') == len(tasks)
+        assert table.count("minus untrained") == len(tasks)
+
+
+def test_selectivity_stands_beside_its_task_and_better_sorts_first(html: str, runs_root: Path):
+    axes = build(find_runs([str(runs_root / "*")]), resamples=100)
+    gains = re.findall(r'data-value="([^"]*)" class="gain[^"]*" title="([^"]*)"', html)
+    expected = [one for axis in axes for one in selectivities(axis)]
+    assert len(gains) == len(expected) == len(TASKS)
+    by_value = {round(float(value), 9): title for value, title in gains}
+    for one in expected:
+        assert by_value[round(one.gain.value, 9)].endswith("against net-a (untrained)")
+        assert one.gain.value > 0
 
 
 def test_every_run_says_how_its_numbers_were_made(html: str):

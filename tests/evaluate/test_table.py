@@ -91,7 +91,8 @@ def test_the_twin_is_found_and_the_difference_is_paired(net: Run, twin: Run):
 
 
 def test_shuffled_labels_are_a_control_but_no_twin(net: Run, tmp_path: Path):
-    info = run_info("net-shuffled", tasks=("points",), taps=("blocks.0",), shuffled=True)
+    info = run_info("net-shuffled", tasks=("points",), taps=("blocks.0",))
+    info = info.model_copy(update={"probes": [probe.model_copy(update={"shuffled": True}) for probe in info.probes]})
     axis = _axis(_write(tmp_path, info, {"blocks.0": ([2.0], [2.0, 2.1, 2.2])}), net)
     model, control = axis.models
     assert (model.label, control.label) == ("net-a", "net-a (shuffled labels)")

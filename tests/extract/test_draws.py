@@ -116,7 +116,7 @@ def test_sites_without_noise_are_drawn_once(rooms: Path) -> None:
     plan = plan_for(rooms, draws=3, sites=["latent"])
     backbone = DrawnBackbone(plan.family, 1.0)  # type: ignore[arg-type]
     clip = plan.clips[0]
-    got = clip_features(backbone, plan, clip, torch.from_numpy(clip.frames(clip.bank)), plan.taps)
+    got = clip_features(backbone, plan, clip, torch.from_numpy(clip.frames(clip.bank)), plan.taps).arrive()
     assert np.array_equal(got["latent"], one_draw(plan, 0, 0)["latent"])
     assert (backbone.encodes, backbone.redraws, backbone.module.calls) == (1, 0, [])
 

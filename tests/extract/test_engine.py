@@ -12,8 +12,9 @@ import torch
 import zarr
 
 from extract.backbones.base import Options
-from extract.engine import clip_features, noise_seed, pool
+from extract.engine import clip_features, noise_seed
 from extract.errors import ExtractError, WeightsError
+from extract.landing import pool
 from extract.loop import extract
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
@@ -114,6 +115,13 @@ def test_the_second_run_does_not_even_load_the_backbone(rooms: Path, monkeypatch
     monkeypatch.setattr(ToyFamily, "load", lambda *_: pytest.fail("loaded"))
     outcome = extract(plan_for(rooms), CPU, Progress(quiet=True))
     assert (outcome.done, outcome.skipped) == ([], [0, 1, 2, 3])
+
+
+def test_a_store_knows_how_many_parameters_the_backbone_has(rooms: Path) -> None:
+    plan = plan_for(rooms, sites=["latent"])
+    store = run(plan)
+    assert store.provenance["parameters"] == sum(p.numel() for p in ToyBackbone(plan.family, 1.0).module.parameters())  # type: ignore[arg-type]
+    assert "parameters" not in store.recipe.model_dump()
 
 
 def test_weights_that_cannot_be_loaded_leave_no_store_behind(rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_the_plan_takes_every_flag_of_an_extraction() -> None:
     from typer.main import get_command
 
     group: Any = get_command(app)
-    shared = {each.name for each in group.params} - {"dry_run", "help"}
+    shared = {each.name for each in group.params} - {"dry_run", "profile", "profile_to", "help"}
     assert {each.name for each in group.commands["plan"].params} - {"help"} == shared | {"measure"}
 
 

@@ -29,7 +29,7 @@ install_import_hook(
             )
         ),
         *(f"probes.tasks.{name}" for name in ("tagging", "segmentation", "grouping", "depth", "points")),
-        *(f"probes.tasks.{name}" for name in ("camera", "normals", "correspondence")),
+        *(f"probes.tasks.{name}" for name in ("camera", "normals", "correspondence", "probe3d")),
     ],
     "beartype.beartype",
 )

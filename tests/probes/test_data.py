@@ -20,9 +20,11 @@ from probes.features import read_features
 from probes.inputs import TRAIN, Inputs, align, open_inputs
 from probes.pools import shuffled_sources
 from probes.tasks import TASKS, get_task
+from probes.tasks.base import Wanted
 from probes.views import random_views, windows
 
 CONFIG = TrainConfig(tasks=("depth",), taps=("blocks.1@t500",), views=3)
+DEPTH, SHUFFLED = Wanted("depth", "cells"), Wanted("depth", "cells", shuffled=True)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def inputs(world: Path) -> Inputs:
 
 
 def stream(inputs: Inputs, config: TrainConfig) -> Stream:
-    return Stream(inputs, {name: get_task(name, inputs.space) for name in config.tasks}, config)
+    return Stream(inputs, [get_task(name, inputs.space) for name in config.tasks], config)
 
 
 def batch(inputs: Inputs, config: TrainConfig, samples: list[Sample]) -> Batch:
@@ -68,7 +70,7 @@ def test_every_epoch_shows_every_clip_once_and_batches_are_full() -> None:
 def test_with_shuffled_labels_every_clip_has_those_of_another_scene(names: list[str], seed: int) -> None:
     scenes = dict(enumerate(names))
     if len(set(names)) < 2:
-        with pytest.raises(SplitError, match="--shuffle-labels: all training clips are of one scene"):
+        with pytest.raises(SplitError, match="--control: all training clips are of one scene"):
             shuffled_sources(scenes, seed)
         return
     sources = shuffled_sources(scenes, seed)
@@ -78,17 +80,40 @@ def test_with_shuffled_labels_every_clip_has_those_of_another_scene(names: list[
     assert sources == shuffled_sources(scenes, seed)
 
 
-def test_shuffled_labels_leave_features_alone(inputs: Inputs) -> None:
-    configs = [CONFIG.model_copy(update={"shuffle_labels": on}) for on in (False, True)]
-    plain, shuffled = (stream(inputs, config) for config in configs)
+def test_controls_have_other_targets_of_the_same_views(inputs: Inputs) -> None:
+    config = CONFIG.model_copy(update={"control": True})
     samples = [Sample(row, 0) for row in inputs.rows[TRAIN][:2]]
-    a, b = (batch(inputs, config, samples) for config in configs)
-    assert torch.equal(a.features["blocks.1@t500"], b.features["blocks.1@t500"])
-    assert any(not torch.equal(a.targets["depth"][name], each) for name, each in b.targets["depth"].items())
+    alone, both = (batch(inputs, each, samples) for each in (CONFIG, config))
+    assert alone.targets.keys() == {DEPTH}
+    assert both.targets.keys() == {DEPTH, SHUFFLED}
+    assert all(torch.equal(values, both.targets[DEPTH][name]) for name, values in alone.targets[DEPTH].items())
     sources = shuffled_sources({row: inputs.clip(row).scene for row in inputs.rows[TRAIN]}, CONFIG.seed)
-    for sample in samples:
-        theirs = plain.pools[sources[sample.row]]["depth"]
-        assert np.array_equal(shuffled.pools[sample.row]["depth"], theirs)
+    beside = stream(inputs, config)
+    for place, (sample, frames) in enumerate(zip(samples, beside._frames(samples), strict=True)):
+        theirs = beside.pools[sources[sample.row]]["depth"][frames]
+        drawn = both.targets[SHUFFLED]["log_depth"][place].exp().numpy()
+        known = both.targets[SHUFFLED]["valid"][place].numpy()
+        for view in range(len(frames)):
+            assert np.isclose(drawn[view][known[view]][:, None], theirs[view], rtol=1e-5).any(1).all()
+    assert not torch.equal(both.targets[SHUFFLED]["xy"], both.targets[DEPTH]["xy"])
+
+
+def test_controls_are_judged_by_the_true_labels_and_start_where_their_twins_do(inputs: Inputs) -> None:
+    seen = stream(inputs, CONFIG.model_copy(update={"control": True}))
+    for held in seen.val(CONFIG.taps):
+        assert held.targets.keys() == {DEPTH, SHUFFLED}
+        assert all(torch.equal(values, held.targets[SHUFFLED][name]) for name, values in held.targets[DEPTH].items())
+    priors = seen.priors()
+    assert torch.equal(priors[DEPTH], priors[SHUFFLED])
+    assert torch.equal(priors[DEPTH], stream(inputs, CONFIG).priors()[DEPTH])
+    assert seen.targets_bytes() == 2 * stream(inputs, CONFIG).targets_bytes() > 0
+
+
+def test_heads_that_ask_in_other_forms_have_targets_of_their_own(inputs: Inputs) -> None:
+    forms = [get_task("tagging", inputs.space, layouts=[layout]) for layout in ("views", "clip")]
+    seen = next(iter(Stream(inputs, forms, CONFIG).train(CONFIG.taps)))
+    shapes = {wanted: tuple(targets["labels"].shape) for wanted, targets in seen.targets.items()}
+    assert shapes == {Wanted("tagging", "views"): (4, 3, 3), Wanted("tagging", "clip"): (4, 1, 3)}
 
 
 def test_one_clip_is_enough_for_a_batch() -> None:
@@ -105,18 +130,18 @@ def test_views_depend_on_their_key_alone() -> None:
 
 def test_val_is_seen_in_the_same_views_every_time(inputs: Inputs) -> None:
     val = stream(inputs, CONFIG).val(CONFIG.taps)
-    first = [{name: values.clone() for name, values in seen.targets["depth"].items()} for seen in val]
-    again = [dict(seen.targets["depth"]) for seen in val]
+    first = [{name: values.clone() for name, values in seen.targets[DEPTH].items()} for seen in val]
+    again = [dict(seen.targets[DEPTH]) for seen in val]
     assert sum(len(each["xy"]) for each in first) == len(inputs.rows["val"]) * (6 // 3)
     for one, other in zip(first, again, strict=True):
         assert all(torch.equal(values, other[name]) for name, values in one.items())
 
 
 def test_processes_share_every_batch(inputs: Inputs) -> None:
-    tasks = {"depth": get_task("depth", inputs.space)}
-    whole = [seen.targets["depth"]["xy"].clone() for seen in Stream(inputs, tasks, CONFIG).train(CONFIG.taps, 3)]
+    tasks = [get_task("depth", inputs.space)]
+    whole = [seen.targets[DEPTH]["xy"].clone() for seen in Stream(inputs, tasks, CONFIG).train(CONFIG.taps, 3)]
     shares = [Stream(inputs, tasks, CONFIG, share=(rank, 2)).train(CONFIG.taps, 3) for rank in (0, 1)]
-    halves = [[seen.targets["depth"]["xy"].clone() for seen in share] for share in shares]
+    halves = [[seen.targets[DEPTH]["xy"].clone() for seen in share] for share in shares]
     assert len(whole) == len(halves[0]) == len(halves[1])
     for both, even, odd in zip(whole, *halves, strict=True):
         assert torch.equal(both[::2], even)
@@ -130,8 +155,8 @@ def test_a_sample_is_the_same_beside_other_tasks_taps_and_clips(inputs: Inputs) 
     torch.testing.assert_close(
         alone.features["blocks.1@t500"][0], together.features["blocks.1@t500"][1], rtol=0, atol=0
     )
-    for name, values in alone.targets["depth"].items():
-        torch.testing.assert_close(values[0], together.targets["depth"][name][1], rtol=0, atol=0)
+    for name, values in alone.targets[DEPTH].items():
+        torch.testing.assert_close(values[0], together.targets[DEPTH][name][1], rtol=0, atol=0)
 
 
 def test_prefetching_keeps_order_and_passes_errors_on() -> None:
@@ -177,8 +202,9 @@ def test_a_pose_that_is_not_known_is_never_used(inputs: Inputs, monkeypatch: pyt
     config = CONFIG.model_copy(update={"tasks": ("camera", "points"), "epochs": 3})
     seen = {True: 0, False: 0}
     for said in stream(inputs, config).train(config.taps):
-        for valid in said.targets["camera"]["valid"].flatten().tolist():
+        camera, points = (said.targets[wanted] for wanted in (Wanted("camera", "pairs"), Wanted("points", "cells")))
+        for valid in camera["valid"].flatten().tolist():
             seen[valid] += 1
-        for values in (*said.targets["camera"].values(), *said.targets["points"].values()):
+        for values in (*camera.values(), *points.values()):
             assert torch.isfinite(values.float()).all()
     assert min(seen.values()) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,22 @@ def test_an_answer_at_norm_1_is_found_beside_noise_at_norm_1000(pair: Path) -> N
     assert score(out, "depth") < 0.2
 
 
+def test_a_run_says_how_large_the_fused_backbones_are_together(
+    pair_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "stores"
+    for name in (LOUD, QUIET, "targets"):
+        shutil.copytree(pair_root / name, root / name)
+    monkeypatch.setenv("FEATURE_STORE", str(root))
+    for name, count in ((LOUD, 1_000_001), (QUIET, 20)):
+        (root / name / "world" / "provenance.json").write_text(json.dumps({"parameters": count}))
+    run(*FUSED, "concat", "--task", "tagging", "--epochs", "1")
+    assert Run.open(Path("runs") / f"{LOUD}+{QUIET}-concat-world").info.parameters == 1_000_021
+    (root / QUIET / "world" / "provenance.json").write_text("{}")
+    run(*FUSED, "concat", "--task", "tagging", "--epochs", "1", "--out", "runs/half-known")
+    assert Run.open("runs/half-known").info.parameters is None
+
+
 def test_a_run_says_what_was_fused(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*FUSED, "concat", "--task", "tagging", "--epochs", "1", "--json")
     out = Path("runs") / f"{LOUD}+{QUIET}-concat-world"
@@ -172,7 +189,7 @@ def test_batches_are_those_of_the_fusion(pair: Path) -> None:
     features, targets = open_inputs(f"store/toy+store/{QUIET}", None, None, "lnconcat")
     config = TrainConfig(tasks=("depth",), taps=tuple(features.taps), views=3, epochs=2)
     inputs = align(features, targets, config.taps, config.tasks, config.views, None)
-    stream = Stream(inputs, {"depth": get_task("depth", inputs.space)}, config)
+    stream = Stream(inputs, [get_task("depth", inputs.space)], config)
     seen = 0
     for samples, batch in zip(stream._schedule, stream.train(config.taps), strict=True):
         for place, (sample, frames) in enumerate(zip(samples, stream._frames(samples), strict=True)):

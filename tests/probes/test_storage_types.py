@@ -45,7 +45,7 @@ def inputs_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> Inputs:
 
 
 def stream_of(inputs: Inputs) -> Stream:
-    return Stream(inputs, {name: get_task(name, inputs.space) for name in CONFIG.tasks}, CONFIG)
+    return Stream(inputs, [get_task(name, inputs.space) for name in CONFIG.tasks], CONFIG)
 
 
 @pytest.mark.parametrize("dtype", ["int8-channel", "bfloat16"])

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_mean, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_means, take
 from evaluate.metrics.paper.confidence import most_confident, take_confidence
 
 SMALLEST = 1e-6
@@ -91,4 +91,4 @@ class PaperDepthProtocol(Protocol):
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return the metrics for each row of scene weights; scenes without a valid pixel are left out."""
         windows = np.asarray(statistics["windows"], np.float64)
-        return {name: scene_mean(ratio(np.asarray(statistics[name]), windows), weights) for name in self.metrics}
+        return scene_means({name: ratio(np.asarray(statistics[name]), windows) for name in self.metrics}, weights)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_mean, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, scene_means, take
 from evaluate.metrics.grouping import contingency
 
 COMPONENTS = 8
@@ -164,7 +164,10 @@ class PaperGroupingProtocol(Protocol):
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return both metrics for each row of scene weights; scenes without an instance are left out."""
         windows = np.asarray(statistics["windows"])
-        return {
-            name: scene_mean(ratio(np.asarray(statistics[top]), windows), weights)
-            for name, top in (("t_miou", "iou"), ("t_sr", "success"))
-        }
+        return scene_means(
+            {
+                name: ratio(np.asarray(statistics[top]), windows)
+                for name, top in (("t_miou", "iou"), ("t_sr", "success"))
+            },
+            weights,
+        )

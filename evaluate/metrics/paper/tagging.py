@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from evaluate.errors import InputError
 from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio
+from evaluate.metrics.precision import class_average_precision
 from evaluate.metrics.tagging import (
     BUCKET_METRICS,
-    THRESHOLD,
     TaggingProtocol,
     bucket_metrics,
     common_bucket,
+    decisions,
     mean_known,
-    pool,
+    samples,
 )
 
 
@@ -33,12 +34,9 @@ def ordered_average_precision(
     with two positives give 1 if the positives come first, 0.27 if they come last, and 1/3 in `standard`. NaN for rows
     in which no positive sample has weight.
     """
-    order = np.argsort(-scores, kind="stable")
-    drawn = weights[:, order]
-    gained = drawn * labels[order]
-    hits = np.cumsum(gained, axis=1)
-    precision = np.nan_to_num(ratio(hits, np.cumsum(drawn, axis=1)))
-    return ratio((gained * precision).sum(axis=1), hits[:, -1])
+    alone = (slice(None), None, None)
+    found: NDArray[np.float64] = class_average_precision(scores[alone], labels[alone], weights, ordered=True)[:, 0]
+    return found
 
 
 class PaperTaggingProtocol(Protocol):
@@ -79,10 +77,8 @@ class PaperTaggingProtocol(Protocol):
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return mAP, the APs of the buckets, MidRatio, OF1 and CF1 for each row of scene weights."""
-        scores, labels, drawn = pool(statistics, weights)
         ap = self.per_class_weighted(statistics, weights)["ap"]
-        said = scores >= THRESHOLD
-        hits, claims, truths = (drawn @ mask.astype(np.float64) for mask in (said & labels, said, labels))
+        hits, claims, truths = decisions(statistics, weights)
         f1 = np.where(truths > 0, ratio(2 * hits, claims + truths), np.nan)
         return {
             "map": mean_known(ap),
@@ -95,6 +91,4 @@ class PaperTaggingProtocol(Protocol):
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, "resample class"]]:
         """Return the step-wise average precision of every class."""
-        scores, labels, drawn = pool(statistics, weights)
-        columns = [ordered_average_precision(scores[:, k], labels[:, k], drawn) for k in range(scores.shape[1])]
-        return {"ap": np.stack(columns, axis=1)}
+        return {"ap": class_average_precision(*samples(statistics), weights, ordered=True)}

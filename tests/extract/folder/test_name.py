@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import pipelines
 from extract.__main__ import app
 from extract.datasets.folder import FolderDataset
 from extract.errors import DataError
+from pipelines.commands import commands as command_lines
+from pipelines.file import choose, load
 from probes.inputs import open_inputs
 from store import FeatureStore, StoreError
 from tests.extract.folder.recordings import Poses, room, say, write
@@ -81,7 +82,7 @@ mine:
 def commands(tmp_path: Path, root: Path) -> list[str]:
     path = tmp_path / "file.yaml"
     path.write_text(PIPELINE.replace("folder}", f"folder, root: {json.dumps(str(root))}}}"))
-    return [shlex.join(each) for each in pipelines.commands(pipelines.choose(pipelines.load(path), "mine"))]
+    return [shlex.join(each) for each in command_lines(choose(load(path), "mine"))]
 
 
 def test_a_pipeline_probes_the_stores_that_its_extraction_writes(tmp_path: Path, store_root: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_pipeline_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_a_pipeline_heeds_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOLDER_ROOT", str(named(tmp_path / "data", "kitchen")))
     (tmp_path / "file.yaml").write_text(PIPELINE)
-    found = pipelines.choose(pipelines.load(tmp_path / "file.yaml"), "mine")
+    found = choose(load(tmp_path / "file.yaml"), "mine")
     assert found.dataset.store == "folder-kitchen"
 
 

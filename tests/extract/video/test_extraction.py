@@ -13,7 +13,7 @@ import torch
 import zarr
 from typer.testing import CliRunner
 
-from extract import engine
+from extract import loop
 from extract.__main__ import app
 from extract.errors import ExtractError
 from store import FeatureStore, resolve
@@ -94,6 +94,6 @@ def test_a_full_device_is_one_clear_error(run: Callable[..., dict[str, Any]], mo
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nmore")
 
-    monkeypatch.setattr(engine, "clip_features", full)
+    monkeypatch.setattr(loop, "clip_features", full)
     with pytest.raises(ExtractError, match=r"out of memory \(CUDA out of memory.*20 GiB\.\)\. .*--offload group"):
         run()

@@ -1,0 +1,1 @@
+"""Results for programs: tables in pandas and xarray, one Parquet file for a whole lab, and questions to them."""

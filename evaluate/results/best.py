@@ -1,0 +1,43 @@
+"""The best row of every column of a table: of one data set, by one set of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from evaluate.errors import QueryError, did_you_mean
+from evaluate.results.columns import COLUMNS, COMPARABLE, Level
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def best_rows(scores: pd.DataFrame, metric: str, per: Sequence[str] = (), *, any_tap: bool = False) -> pd.DataFrame:
+    """Return the best row of a metric of each data set, protocol, targets and number of views.
+
+    Which way is better is what the protocol says. Of equals the first stays; NaN is never best.
+
+    Args:
+        scores: rows of `evaluate.load_scores`.
+        metric: its name.
+        per: more columns, for the best row of each of their values.
+        any_tap: whether all taps compete, and not only the one of each model that was chosen on val. The best of many
+            taps on the test scenes that it is reported on is flattered by that choice.
+
+    Raises:
+        QueryError: there is no such metric or column.
+    """
+    known = list(dict.fromkeys(scores["metric"]))
+    if metric not in known:
+        raise QueryError(
+            f"no row has the metric {metric!r}. {did_you_mean(metric, known) if known else 'No row is left.'}"
+        )
+    for name in per:
+        if name not in COLUMNS[Level.scores]:
+            raise QueryError(f"unknown column {name!r}. {did_you_mean(name, COLUMNS[Level.scores])}")
+    rows = scores[(scores["metric"] == metric) & scores["value"].notna()]
+    rows = rows if any_tap else rows[rows["chosen_on_val"]]
+    # Where less is better, the greatest is the least of all turned round.
+    turned = rows["value"].where(rows["higher_is_better"], -rows["value"])
+    groups = turned.groupby([rows[name] for name in dict.fromkeys((*COMPARABLE, *per))], sort=False, dropna=False)
+    return rows.loc[groups.idxmax()].reset_index(drop=True)

@@ -1,0 +1,186 @@
+"""What a worker does: it loads the backbone once, keeps it, and turns lists of rows into commits in a shared store."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from extract.arguments import Arguments
+from extract.errors import ExtractError
+from extract.outcome import Outcome
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from extract.loop import Extraction
+    from extract.plan import Plan
+    from store.claims import Claims
+
+_LOCK = Lock()
+"""A process computes one list at a time, also where Dask gave it more threads: it has one backbone, on one device."""
+
+
+class BrokenWorkerError(Exception):
+    """A list failed as nobody foresaw. The process may be past use, as after an error of a GPU, and is to start anew.
+
+    Args:
+        why: for people.
+        address: of the worker; `None` if there is none.
+    """
+
+    def __init__(self, why: str, address: str | None) -> None:
+        super().__init__(why, address)
+        self.why, self.address = why, address
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all lists of rows have in common.
+
+    Attributes:
+        arguments: of the command, which a worker resolves by itself.
+        fingerprint: of the recipe that the worker must arrive at as well.
+        root: where stores are; the worker must see the same folder.
+    """
+
+    arguments: Arguments
+    fingerprint: str
+    root: str
+
+
+@dataclass
+class Report:
+    """What became of a list of rows.
+
+    Attributes:
+        targets, features: what was done.
+        busy: rows that are in the hands of others.
+        worker: host and process.
+    """
+
+    targets: Outcome = field(default_factory=Outcome)
+    features: Outcome = field(default_factory=Outcome)
+    busy: list[int] = field(default_factory=list)
+    worker: str = ""
+
+
+class Workplace:
+    """What a worker keeps for a job: the plan, the loaded backbone, two open stores, its claims."""
+
+    def __init__(self, job: Job) -> None:
+        from extract.plan import complete
+        from extract.resolve import outline, usable_device
+        from extract.targets import TargetsWriter
+        from store.claims import Claims
+
+        os.environ["FEATURE_STORE"] = job.root
+        self.plan: Plan = complete(outline(job.arguments))
+        if self.plan.recipe.fingerprint != job.fingerprint:
+            raise ExtractError(
+                f"worker {worker_name()}: arrives at the recipe {self.plan.recipe.fingerprint}, where "
+                f"{job.fingerprint} is asked for. Data, weights, or the version of this code differ from those of the "
+                "machine that gives out the work."
+            )
+        self._device, self._offload = usable_device(job.arguments.device), job.arguments.offload
+        self._stack = ExitStack()
+        self.claims: Claims = self._stack.enter_context(Claims(self.plan.path))
+        self.targets = self._stack.enter_context(TargetsWriter(self.plan.dataset, self.plan.clips, self.plan.table))
+        self._extraction: Extraction | None = None
+
+    @property
+    def extraction(self) -> Extraction:
+        """The loaded backbone; loaded when it is first asked for, since targets need none."""
+        from extract.loop import Extraction
+
+        if self._extraction is None:
+            made = Extraction(self.plan, self._device, self._offload, self.claims)
+            self._extraction = self._stack.enter_context(made)
+        return self._extraction
+
+    def close(self) -> None:
+        """Give back claims and stop threads."""
+        self._stack.close()
+
+
+_PLACES: dict[Job, Workplace] = {}
+
+
+def work(job: Job, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) -> Report:
+    """Extract a list of rows; returns when all that can be are committed.
+
+    Args:
+        job: what to extract.
+        rows: row -> taps that no commit covers.
+        targets: rows whose targets are missing.
+
+    Raises:
+        ExtractError, StoreError: the job cannot be done here. Faults of single clips are in the report.
+        BrokenWorkerError: something failed that nobody foresaw.
+    """
+    with _LOCK:
+        place = _place(job)
+        try:
+            return _work(place, rows, targets)
+        except (ExtractError, StoreError):
+            raise
+        except Exception as error:  # whatever a network or a driver may raise
+            raise BrokenWorkerError(f"{type(error).__name__}: {error}".splitlines()[0], _address()) from error
+        finally:
+            for row in rows:
+                place.claims.release(row)
+
+
+def _work(place: Workplace, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) -> Report:
+    from extract.shares import Shares
+    from store.folder import LocalFolder
+
+    report = Report(worker=worker_name())
+    report.targets = place.targets.run(targets, _nothing)
+    taps = {tap.name: tap for tap in place.plan.taps}
+    wanted = {row: [taps[name] for name in names] for row, names in rows.items() if names}
+    if wanted:
+        extraction = place.extraction
+        shares = Shares(LocalFolder(place.plan.path), wanted, place.claims)
+        report.features = extraction.run(shares.free(), _nothing)
+        report.features.skipped += shares.others
+        report.busy = list(shares.left)
+    return report
+
+
+def leave() -> None:
+    """Close what is kept for jobs: the device of a worker that stays is free again."""
+    with _LOCK:
+        for job in list(_PLACES):
+            _PLACES.pop(job).close()
+
+
+def worker_name() -> str:
+    """Host and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _address() -> str | None:
+    from distributed import get_worker
+
+    try:
+        address: str = get_worker().address
+    except ValueError:
+        return None
+    return address
+
+
+def _place(job: Job) -> Workplace:
+    """The workplace of a job. Another job's is closed first: two backbones seldom fit on one device."""
+    if job not in _PLACES:
+        for other in list(_PLACES):
+            _PLACES.pop(other).close()
+        _PLACES[job] = Workplace(job)
+    return _PLACES[job]
+
+
+def _nothing() -> None:
+    """Progress is counted where the work is given out."""

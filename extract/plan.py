@@ -142,14 +142,19 @@ def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:
     return complete(make_outline(family, dataset, request))
 
 
-def make_outline(family: Family, dataset: Dataset, request: Request) -> Outline:
+def make_outline(family: Family, dataset: Dataset, request: Request, known: Sequence[ClipRow] | None = None) -> Outline:
     """Resolve a request but for the recipe. Reads the digest of every clip, and nothing of the weights.
 
+    Args:
+        family, dataset, request: what is asked for.
+        known: the clip table, if somebody read the digests before.
+
     Raises:
-        DataError: files of clips cannot be read, and the request does not say to leave such clips out, or none is left.
+        DataError: files of clips cannot be read, and the request does not say to leave such clips out, or none is left;
+            or the data set lacks clips that are known.
     """
     taps = make_taps(family, request.sites, request.noise)
-    clips, table, damaged = _readable(dataset)
+    clips, table, damaged = _readable(dataset) if known is None else (_matched(dataset, known), list(known), {})
     if damaged and not (request.skip_damaged and table):
         remedy = "Mend them, or go on without them: --skip-damaged" if table else "No other clip is there. Mend them."
         raise DataError(f"{_listed(damaged)}\nNothing was begun. {remedy}")
@@ -225,6 +230,16 @@ def _readable(dataset: Dataset) -> tuple[list[Clip], list[ClipRow], dict[str, st
         except DataError as error:
             damaged[clip.id] = str(error)
     return clips, table, damaged
+
+
+def _matched(dataset: Dataset, table: Sequence[ClipRow]) -> list[Clip]:
+    """The clips of a table. Raises `DataError` if the data set lacks some."""
+    found = {clip.id: clip for clip in dataset.clips()}
+    if missing := [clip.id for clip in table if clip.id not in found]:
+        raise DataError(
+            f"{dataset.root}: lacks {len(missing)} of {len(table)} clips, such as {missing[0]}. Point at the same data."
+        )
+    return [found[clip.id] for clip in table]
 
 
 def _row(row: int, clip: Clip) -> ClipRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from extract.arguments import Arguments
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     import torch
 
     from extract.plan import Outline
+    from store import ClipRow
 
 
-def outline(arguments: Arguments) -> Outline:
-    """What is asked for, resolved as far as it can be without weights.
+def outline(arguments: Arguments, known: Sequence[ClipRow] | None = None) -> Outline:
+    """What is asked for, resolved as far as it can be without weights; for `known` see `make_outline`.
 
     Raises:
         ExtractError: the request cannot be met.
@@ -74,7 +75,7 @@ def outline(arguments: Arguments) -> Outline:
         share=(0, 1) if arguments.cluster else share(arguments.rank, arguments.world, os.environ),
         out=arguments.out,
     )
-    return make_outline(family, dataset, request)
+    return make_outline(family, dataset, request, known)
 
 
 def share(rank: int | None, world: int | None, environment: Mapping[str, str]) -> tuple[int, int]:

@@ -171,7 +171,7 @@ def _job(plan: Plan, arguments: Arguments) -> Job:
     places: dict[str, Any] = {"root": Path(plan.dataset.root).absolute(), "out": str(plan.path.parent)}
     if folder is not None:
         places["checkpoint"] = str(folder.absolute())
-    return Job(arguments.model_copy(update=places), plan.recipe.fingerprint, str(root()))
+    return Job(arguments.model_copy(update=places), plan.recipe.fingerprint, str(root()), str(plan.path))
 
 
 def _missing(plan: Plan) -> tuple[dict[int, list[str]], set[int]]:

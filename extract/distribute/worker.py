@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from store.errors import StoreError
 if TYPE_CHECKING:
     from extract.loop import Extraction
     from extract.plan import Plan
+    from store import ClipRow
     from store.claims import Claims
 
 _LOCK = Lock()
@@ -44,12 +46,13 @@ class Job:
     Attributes:
         arguments: of the command, which a worker resolves by itself.
         fingerprint: of the recipe that the worker must arrive at as well.
-        root: where stores are; the worker must see the same folder.
+        root, store: where stores are, and where this one is; the worker must see the same folders.
     """
 
     arguments: Arguments
     fingerprint: str
     root: str
+    store: str
 
 
 @dataclass
@@ -78,7 +81,7 @@ class Workplace:
         from store.claims import Claims
 
         os.environ["FEATURE_STORE"] = job.root
-        self.plan: Plan = complete(outline(job.arguments))
+        self.plan: Plan = complete(outline(job.arguments, _known_clips(job)))
         if self.plan.recipe.fingerprint != job.fingerprint:
             raise ExtractError(
                 f"worker {worker_name()}: arrives at the recipe {self.plan.recipe.fingerprint}, where "
@@ -104,6 +107,19 @@ class Workplace:
     def close(self) -> None:
         """Give back claims and stop threads."""
         self._stack.close()
+
+
+def _known_clips(job: Job) -> list[ClipRow] | None:
+    """The clip table, if the store is there: then somebody has read the digests of all clips, and we need not."""
+    from store.clips import CLIPS, load_clips
+    from store.folder import LocalFolder
+    from store.head import RECIPE, load_head
+
+    if not (Path(job.store) / RECIPE).exists():
+        return None
+    folder = LocalFolder(Path(job.store))
+    head = load_head(folder)
+    return load_clips(folder, head.files.get(CLIPS)) if head.recipe.fingerprint == job.fingerprint else None
 
 
 _PLACES: dict[Job, Workplace] = {}

@@ -157,9 +157,22 @@ def test_a_worker_that_arrives_at_another_recipe_is_refused(
 
     def other(*arguments: Any) -> Job:
         job: Job = original(*arguments)
-        return Job(job.arguments, "f" * 32, job.root)
+        return Job(job.arguments, "f" * 32, job.root, job.store)
 
     monkeypatch.setattr(driver, "_job", other)
     with pytest.raises(ExtractError, match="Data, weights, or the version of this code differ"):
         extract(rooms, capsys, cluster="local:1")
     assert not (root() / "frail").exists()
+
+
+def test_ranks_without_dask_make_the_same_store(
+    rooms: Path, orders: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert extract(rooms, capsys, rank=1, world=3)["done"] == 3
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert extract(rooms, capsys)["done"] == 4
+    monkeypatch.delenv("RANK")
+    last = extract(rooms, capsys, rank=2, world=3)
+    assert (last["done"], last["skipped"]) == (3, 0)
+    assert_equal_to_serial(rooms, capsys)

@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 
 from extract import profile
 from extract.__main__ import app
+from extract.arguments import Arguments
+from extract.errors import ExtractError
 from extract.profile import Recorder, Span, recording, span
+from extract.resolve import outline
 from extract.trace import breakdown, write_trace
 from extract.transfer import Transfer, transfer
 from store import FeatureStore
@@ -171,3 +174,9 @@ def test_sums_and_shares(tmp_path: Path) -> None:
     assert (write.lane, write.total_s, write.share) == ("store-writer", 7, 1.75)
     write_trace([], tmp_path / "a" / "trace.json")
     assert json.loads((tmp_path / "a" / "trace.json").read_text())["traceEvents"] == []
+
+
+def test_workers_of_a_cluster_record_nothing(tmp_path: Path) -> None:
+    arguments = Arguments(model="pixels", dataset="rooms", root=tmp_path, cluster="local", profile=True)
+    with pytest.raises(ExtractError, match=r"--profile: workers of a cluster record nothing.*leave out --cluster"):
+        outline(arguments)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from probes.config import Asked, ProbeSpec, TapSpec
 from probes.data import Batch
-from probes.errors import NonFiniteError
 from probes.heads import build_head
 from probes.heads.base import Form, Grid, Head
 from probes.heads.linear import LinearHead, losses_of
@@ -201,11 +200,14 @@ class ProbeBank(L.LightningModule):
             outputs = sample_cells(outputs, targets["xy"], GridMap(*self.taps[probe.tap].grid_map))
         return task.loss(outputs, targets)
 
-    def check(self, losses: Sequence[float]) -> None:
-        """Raise `NonFiniteError` if the loss of a probe that learns is NaN or infinite."""
-        for probe, loss, active in zip(self.probes, losses, self.active, strict=True):
-            if active and not math.isfinite(loss):
-                raise NonFiniteError(f"probe {probe.id}: the loss became {loss}. Lower --learning-rate.")
+    def diverged(self, losses: Sequence[float]) -> list[int]:
+        """Probes that learn and whose loss is NaN or infinite, and those that share a trunk with one."""
+        gone = {
+            index
+            for index, (loss, active) in enumerate(zip(losses, self.active, strict=True))
+            if active and not math.isfinite(loss)
+        }
+        return sorted(index for members in self.units if gone.intersection(members) for index in members)
 
     def configure_optimizers(self) -> Any:
         """AdamW with each probe's own learning rate and weight decay, all on the same schedule.

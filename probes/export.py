@@ -23,11 +23,11 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
 ) -> None:
     """Write weights as safetensors, what they are as JSON, and a README that says how to use and push them."""
-    from evaluate.records import Run
+    from evaluate.schema import read_info
     from probes.checkpoint import CARD, WEIGHTS, load
     from probes.errors import RunExistsError
 
-    info = Run.open(run).info
+    info = read_info(run / "run.json")
     _, card = load(run)  # what is damaged is not passed on
     if out.exists():
         raise RunExistsError(f"{out}: exists. Choose another --out, or remove it.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probes.config import TapSpec
 from probes.errors import ProbesError, SplitError, TargetsError, UnknownNameError
 from probes.tasks import TASKS, Rules, has_rules, needs_of, require_rules
+from probes.views import require_paper_views
 from store.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def align(
     Raises:
         store.MissingClipError: no clip of a split is committed for all taps.
         TargetsError: a clip has no targets, or targets of other frames or of another split.
-        SplitError: a clip has fewer bank frames than `views`.
+        SplitError: a clip has fewer bank frames than `views`, or a scene lies in two splits.
     """
     needed = sorted(set().union(*(needs_of(task, rules) for task in tasks)))
     rows = {split: features.rows(split=split, arrays=list(taps))[:limit] for split in splits}
@@ -163,24 +164,45 @@ def align(
             raise SplitError(
                 f"{features.name}: clip {clip.id} has {len(clip.bank)} bank frames, fewer than --views {views}."
             )
+        if rules == "paper":
+            require_paper_views(clip, views)
         target_rows[row] = other.row
+    _require_apart(features, rows)
     if rules == "paper" and TRAIN in rows:
         rows = {TRAIN: [*rows[TRAIN], *rows[VAL]], VAL: rows[TEST], TEST: rows[TEST]}
     space = label_space(targets)
     if "tagging" in tasks and TRAIN in rows:
-        space = space.model_copy(update={"rates": _rates(targets, [target_rows[row] for row in rows[TRAIN]], space)})
+        space = space.model_copy(
+            update={"rates": _rates(targets, [target_rows[row] for row in rows[TRAIN]], space, rules)}
+        )
     return Inputs(features, targets, rows, target_rows, space)
 
 
-def _rates(targets: FeatureStore, rows: Sequence[int], space: LabelSpace) -> tuple[float, ...]:
-    """Share of clips that show each thing class: in two frames or more, with as many pixels as a tag asks for."""
-    from probes.tasks.tagging import VISIBLE
+def _require_apart(features: Readable, rows: Mapping[str, Sequence[int]]) -> None:
+    """Raise `SplitError` if a scene lies in two splits: what was learned of it by heart would count as seen."""
+    found: dict[str, str] = {}
+    for split, members in rows.items():
+        for clip in (features.clips[row] for row in members):
+            if found.setdefault(clip.scene, split) != split:
+                raise SplitError(
+                    f"{features.name}: scene {clip.scene} has clips in {found[clip.scene]} and in {split}, so that "
+                    "probes would be measured on what they were trained on. Extract a data set whose splits share no "
+                    "scene."
+                )
 
-    things = [k - 1 for k in space.thing_ids]
+
+def _rates(targets: FeatureStore, rows: Sequence[int], space: LabelSpace, rules: Rules) -> tuple[float, ...]:
+    """Share of clips that show each class of tagging: in two frames or more, with as many pixels as a tag asks for."""
+    from probes.tasks import get_task
+    from probes.tasks.tagging import TaggingTask
+
+    task = get_task("tagging", space, rules)
+    assert isinstance(task, TaggingTask)
+    asked = [k - 1 for k in task.ids]
     shown = 0.0
     for row in rows:
-        pixels = targets.read("class_pixels", row)[:, things]
-        shown = shown + ((pixels.sum(0) >= VISIBLE * space.height * space.width) & ((pixels > 0).sum(0) >= 2))
+        pixels = targets.read("class_pixels", row)
+        shown = shown + (task.visible(pixels[None])[0] & ((pixels[:, asked] > 0).sum(0) >= 2))
     return tuple((shown / len(rows)).tolist())  # type: ignore[attr-defined]
 
 
@@ -201,8 +223,13 @@ def label_space(targets: FeatureStore) -> LabelSpace:
         things=tuple(entry["kind"] == "thing" for entry in classes),
         height=height,
         width=width,
-        metric=targets.attrs.get("length_unit", "m") == "m",
+        metric=length_unit(targets) == "m",
     )
+
+
+def length_unit(targets: FeatureStore) -> str:
+    """What lengths are in: `m`, or `1` where every scene has a unit of its own."""
+    return str(targets.attrs.get("length_unit", "m"))
 
 
 def choose_tasks(asked: Sequence[str], targets: FeatureStore, rules: Rules = "standard") -> list[str]:

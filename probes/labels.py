@@ -29,7 +29,7 @@ class LabelSpace(BaseModel):
         names: class `k` (from 1) is `names[k - 1]`; 0 means nothing.
         things: whether each class is countable.
         height, width: size of target images in pixels.
-        rates: share of training clips that show each thing class, for tables by frequency; `None` if not counted.
+        rates: share of training clips that show each class of tagging, for tables by frequency; `None` if not counted.
         metric: whether lengths are metres; if not, each scene has a unit of its own.
     """
 

@@ -28,8 +28,14 @@ def heads_of(tasks: Sequence[str], heads: Sequence[str], rules: Rules = "standar
 
     Raises:
         UnknownNameError: there is no such head.
-        ProbesError: no head answers one of the tasks, or a head answers none of those that are trained.
+        ProbesError: no head answers one of the tasks, or a head answers none of those that are trained; or there is no
+            task at all.
     """
+    if not tasks:
+        others = "; ".join(f"{head}: {', '.join(t for t in TASKS if answers(head, t, rules))}" for head in heads)
+        raise ProbesError(
+            f"--head {', '.join(heads)}: answers no task that there are targets for. Heads answer {others}."
+        )
     trained = [task for task in tasks if TASKS[task].trained]
     found = {task: [head for head in heads if task in trained and answers(head, task, rules)] for task in tasks}
     for task in trained:

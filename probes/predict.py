@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
+from evaluate.parallel import Processes, cores
 from probes.bank import ProbeBank
 from probes.config import ProbeSpec, TrainConfig
 from probes.examples import examples
 from probes.features import read_features
+from probes.heads.base import Grid
 from probes.inputs import TEST, VAL, Inputs
 from probes.labels import ClipLabels
 from probes.sampling import GridMap
+from probes.scoring import Kept, SceneResults, Statistics, finished, scored_or_kept
 from probes.tasks.base import Task, join
 from probes.views import evaluation_windows
 
@@ -28,8 +33,6 @@ if TYPE_CHECKING:
     from evaluate.protocols import Protocol
     from evaluate.records import RunWriter
     from probes.training.status import Meter
-
-Statistics = Mapping[str, NDArray[Any]]
 
 
 @dataclass
@@ -71,6 +74,7 @@ def score(
     config: TrainConfig,
     add: Callable[[str, str, str, Statistics], None],
     advance: Callable[[], None],
+    alive: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score every probe on every scene of val and test, as far as there are any.
 
@@ -81,15 +85,25 @@ def score(
         config: as in training; gives the views of a window.
         add: takes (probe id, scene, split, statistics).
         advance: is called after each scene.
+        alive: is called after each tap of a scene, and again after each prediction that was scored in a process.
     """
     scores = Scores()
     scenes = [(split, scene, rows) for split in scored(inputs) for scene, rows in scenes_of(inputs, split).items()]
     most = max(sum(len(evaluation_windows(config, inputs.clip(row))) for row in rows) for _, _, rows in scenes)
-    with _workers() as pool:
+
+    def predicted(pool: ThreadPoolExecutor) -> Iterator[SceneResults]:
         for split, scene, rows in scenes:
             clips = _labelled(bank, inputs, rows, config, most)
             work = [pool.submit(_score_tap, bank, inputs, protocols, tap, clips) for tap in bank.taps]
-            for probe_id, statistics in (result for future in work for result in future.result()):
+            results: list[tuple[str, Statistics | Kept]] = []
+            for future in work:
+                results += future.result()
+                alive()
+            yield SceneResults(split, scene, results)
+
+    with _workers() as pool:
+        for split, scene, found in finished(predicted(pool), Processes(), alive):
+            for probe_id, statistics in found:
                 scores.add(probe_id, split, statistics)
                 add(probe_id, scene, split, statistics)
             advance()
@@ -100,10 +114,12 @@ def score(
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """One thread per core for the taps of a scene, and one core for each: the matrices are too small to share one."""
     threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(cores(), "score", initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(os.cpu_count(), "score", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with threadpool_limits(1, "blas"):
             yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
@@ -135,31 +151,52 @@ def _joined(
 @torch.inference_mode()
 def _score_tap(
     bank: ProbeBank, inputs: Inputs, protocols: Mapping[str, Protocol], tap: str, clips: _Clips
-) -> list[tuple[str, Statistics]]:
+) -> list[tuple[str, Statistics | Kept]]:
     """Statistics of one scene for every probe of one tap, so that features are read and standardised once."""
     features = [read_features(inputs, tap, row).to(bank.device) for row in clips.rows]
     framed = [bank.grid(tap, clip[None]) for clip in features]
     windowed = [grid.windows(torch.from_numpy(view)) for grid, view in zip(framed, clips.views, strict=True)]
     grid_map = GridMap(*bank.taps[tap].grid_map)
-    results: list[tuple[str, Statistics]] = []
+    results: list[tuple[str, Statistics | Kept]] = []
     for index, probe in enumerate(bank.probes):
         if probe.tap == tap:
             task = bank.task(probe)
-            grids = framed if task.framed else windowed
             said = [
-                task.predict_seeing(bank(index, grid), grid_map, labels, views)
-                for grid, labels, views in zip(grids, clips.labels, clips.views, strict=True)
+                task.predict_seeing(_outputs(bank, index, whole, seen, views), grid_map, labels, views)
+                for whole, seen, labels, views in zip(framed, windowed, clips.labels, clips.views, strict=True)
             ]
             prediction = task.pad(join(said), clips.most)
-            results.append((probe.id, protocols[probe.task].score_scene(prediction, clips.targets[probe.task])))
+            target = clips.targets[probe.task]
+            results.append((probe.id, scored_or_kept(protocols[probe.task], prediction, target)))
     return results
+
+
+def _outputs(bank: ProbeBank, index: int, framed: Grid, windowed: Grid, views: NDArray[Any]) -> Tensor:
+    """What a head says of one clip, in the form that `Task.predict` takes.
+
+    A head whose views see each other sees as many at a time as in training, also where each frame is judged by itself.
+    """
+    by_frame, across = bank.task(bank.probes[index]).framed, bank.head(index).across
+    outputs: Tensor = bank(index, framed if by_frame and not across else windowed)
+    if not (by_frame and across):
+        return outputs
+    said = outputs.flatten(0, 1)
+    count, size = framed.frames, views.shape[1]
+    outputs = said.new_empty(1, count, *said.shape[1:])
+    outputs[0, torch.from_numpy(views.ravel())] = said
+    if left := count - views.size:  # the last frames, fewer than make a window: with others from all over the clip
+        last = np.arange(count - left, count)
+        window = np.concatenate([np.linspace(0, last[0] - 1, size - left).round().astype(last.dtype), last])
+        outputs[0, -left:] = bank(index, framed.windows(torch.from_numpy(window[None])))[0, -left:]
+    return outputs
 
 
 @dataclass(frozen=True)
 class Best:
-    """The probe of a task and head that is best on val, with its primary metric on val and all metrics on test.
+    """The tap of a task and head that is best on val, with its primary metric on val and all metrics on test.
 
-    `control` is the same of the probes with shuffled labels, if there are any.
+    Numbers are means over seeds, which nobody chooses from; `probe_id` is the probe with the first. `control` is the
+    same of the probes with shuffled labels, if there are any.
     """
 
     task: str
@@ -173,7 +210,7 @@ class Best:
 
 
 def choose_best(bank: ProbeBank, scores: Scores, protocols: Mapping[str, Protocol], on: str = VAL) -> list[Best]:
-    """Best probe of each task and head, chosen on val, beside the best of its controls. Nobody chooses between heads.
+    """Best tap of each task and head, chosen on val, beside the best of its controls. Nobody chooses between heads.
 
     Ties go to the first in execution order. Test decides nothing, unless there is no val: `on` says so.
     """
@@ -190,12 +227,21 @@ def choose_best(bank: ProbeBank, scores: Scores, protocols: Mapping[str, Protoco
 
 def _best(probes: Sequence[ProbeSpec], scores: Scores, protocol: Protocol, on: str) -> Best:
     metric = protocol.primary
-    val = {probe.id: scores.metrics(protocol, probe.id, on)[metric] for probe in probes}
-    best = probes[0]
-    for probe in probes[1:]:
-        if protocol.metrics[metric].better(val[probe.id], val[best.id]):
-            best = probe
-    return Best(best.task, best.label, best.tap, best.id, metric, val[best.id], scores.metrics(protocol, best.id, TEST))
+    seeds: dict[str, list[ProbeSpec]] = {}
+    for probe in probes:
+        seeds.setdefault(probe.tap, []).append(probe)
+    val = {tap: _mean([scores.metrics(protocol, each.id, on) for each in those]) for tap, those in seeds.items()}
+    best = next(iter(val))
+    for tap in val:
+        if protocol.metrics[metric].better(val[tap][metric], val[best][metric]):
+            best = tap
+    test = _mean([scores.metrics(protocol, each.id, TEST) for each in seeds[best]])
+    first = seeds[best][0]
+    return Best(first.task, first.label, best, first.id, metric, val[best][metric], test)
+
+
+def _mean(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(each[name] for each in metrics) / len(metrics) for name in metrics[0]}
 
 
 def record(
@@ -209,7 +255,7 @@ def record(
     """Score all probes into a run, with some examples of the best of each task and head. Returns those."""
     scenes = sum(len(scenes_of(inputs, split)) for split in scored(inputs))
     with meter.phase("evaluate", scenes, "scenes"):
-        scores = score(bank, inputs, protocols, config, writer.add, meter.advance)
+        scores = score(bank, inputs, protocols, config, writer.add, meter.advance, meter.alive)
     best = choose_best(bank, scores, protocols, scored(inputs)[0])
     tested = {
         choice.probe_id: dict(zip(scenes_of(inputs, TEST), scores.values[choice.probe_id][TEST], strict=True))

@@ -24,11 +24,11 @@ from probes.bank import ProbeBank
 from probes.checkpoint import save
 from probes.config import Asked, ProbeSpec, TapSpec, probes_of
 from probes.data import Stream
-from probes.errors import ProbesError
+from probes.errors import NonFiniteError, ProbesError, RunExistsError
 from probes.features import standardiser_of
 from probes.heads import build_head
 from probes.heads.base import Form, Head
-from probes.inputs import TRAIN
+from probes.inputs import TRAIN, length_unit
 from probes.plan import Plan
 from probes.predict import Best, record
 from probes.standardise import Standardiser
@@ -37,7 +37,7 @@ from probes.tasks.base import Task
 from probes.training.fit import fit
 from probes.training.log import METRICS, VALIDATION
 from probes.training.machine import Machine
-from probes.training.passes import free_memory, plan_passes, probe_bytes, tap_bytes
+from probes.training.passes import free_memory, plan_passes, probe_bytes, settle, tap_bytes
 from probes.training.status import STATUS, Meter, bars
 from probes.training.workplace import workplace
 from store import FeatureStore, FusedStore
@@ -85,10 +85,12 @@ def execute(plan: Plan, how: How, *, replace: bool) -> list[Best]:
 
     Raises:
         NonFiniteError: a feature or a loss is NaN or infinite.
-        RunExistsError: another process makes the same run.
+        RunExistsError: another process makes the same run, or has made it since this one began.
     """
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     with bars(quiet=rank > 0) as progress, workplace(plan.out, plan.identity, helper=rank > 0) as place:
+        if not replace and plan.out.exists():
+            raise RunExistsError(f"{plan.out}: another process has just made this run. Run the same command again.")
         meter = Meter(place if rank == 0 else None, progress)
         try:
             bank, candidates = train(plan, how, place, meter, rank)
@@ -124,7 +126,14 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
     priors = stream.priors()
     candidates: list[Candidate] = []
     chosen: dict[tuple[object, ...], tuple[Candidate, Head]] = {}
-    for number, members in enumerate(_passes(plan, tasks, probes, how, stream.targets_bytes()), 1):
+    passes = settle(
+        place,
+        [probe.id for probe in probes],
+        lambda: _passes(plan, tasks, probes, how, stream.targets_bytes()),
+        asked=how.memory is not None,
+        helper=rank > 0,
+    )
+    for number, members in enumerate(passes, 1):
         some = [probes[index] for index in members]
         single = how.machine.single
         bank = ProbeBank(some, taps, tasks, standardisers, stream.steps, warmup=config.warmup, single=single)
@@ -137,6 +146,12 @@ def train(plan: Plan, how: How, place: Path, meter: Meter, rank: int = 0) -> tup
             key = *probe.start, probe.shuffled
             if key not in chosen or kept.loss[index] < chosen[key][0].loss:
                 chosen[key] = candidates[-1], bank.head(index).cpu()
+    for (probe, loss, _), _ in chosen.values():
+        if math.isinf(loss):
+            raise NonFiniteError(
+                f"probe {probe.id}: the loss became infinite or NaN, as did those of all other learning rates and "
+                "weight decays that were tried. Lower --learning-rate or --weight-decay."
+            )
     heads = {candidate.probe: head for candidate, head in chosen.values()}
     return ProbeBank(list(heads), taps, tasks, standardisers, heads=list(heads.values())).to(device).eval(), candidates
 
@@ -147,7 +162,8 @@ def read_embeddings(path: Path, classes: Sequence[str]) -> Float[Tensor, "thing 
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ProbesError(f"--class-embeddings {path}: cannot be read as an array ({error}).") from error
-    if values.ndim != 2 or len(values) != len(classes) or values.dtype.kind != "f" or not np.isfinite(values).all():
+    expected = values.ndim == 2 and len(values) == len(classes) and values.shape[1] > 0 and values.dtype.kind == "f"
+    if not expected or not np.isfinite(values).all():
         raise ProbesError(
             f"--class-embeddings {path}: expected finite numbers (class, channel) for {len(classes)} classes, got "
             f"{values.dtype} {values.shape}. The classes are, in this order: {', '.join(classes)}."
@@ -171,7 +187,7 @@ def _passes(
             for probe in {probe.asked: probe for probe in probes if probe.tap == tap.name}.values():
                 head = build_head(probe.head, tasks[probe.asked], tap.channels, Form(probe.width, probe.depth))
                 sizes[probe.asked, tap.name] = probe_bytes(head, cells, config)
-    budget = how.memory or free_memory(how.machine.device)
+    budget = free_memory(how.machine.device) if how.memory is None else how.memory
     passes = plan_passes(probes, reading, [sizes[probe.asked, probe.tap] for probe in probes], budget - targets)
     if len(passes) > 1:
         counts = ", ".join(str(len(members)) for members in passes)
@@ -231,6 +247,7 @@ def run_info(plan: Plan, bank: ProbeBank, command: str) -> RunInfo:
         features_fingerprint=plan.inputs.features.fingerprint,
         draw_of=features.draw_of,
         targets_fingerprint=plan.inputs.targets.fingerprint,
+        length_unit=length_unit(plan.inputs.targets),
         config=plan.recorded,
         protocols={task: protocol.id for task, protocol in plan.protocols.items()},
         classes={task.name: task.classes for task in bank.tasks.values() if task.classes},

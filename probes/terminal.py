@@ -42,7 +42,11 @@ def protocols_of(tasks: Sequence[str], space: LabelSpace, rules: Rules) -> dict[
     """The protocol by which each task is measured."""
     from evaluate.protocols import PAPER, PROBE3D, STANDARD, get_protocol
 
-    classes = {"tagging": space.thing_names, "segmentation": list(space.names)}
+    # As the tasks have it, which are not asked, so that what is up to date is known before torch is there.
+    classes = {
+        "tagging": list(space.names) if rules == "paper" else space.thing_names,
+        "segmentation": list(space.names),
+    }
     family = {"standard": STANDARD, "paper": PAPER, "probe3d": PROBE3D}[rules]
     return {task: get_protocol(task, classes.get(task, []), family) for task in tasks}
 

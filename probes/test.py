@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,7 @@ from probes.terminal import (
 if TYPE_CHECKING:
     from probes.bank import ProbeBank
     from probes.checkpoint import Card
+    from probes.config import TrainConfig
     from probes.labels import LabelSpace
     from probes.tasks import Rules
     from store import Readable
@@ -60,8 +61,8 @@ def measure(
     from evaluate.records import RunWriter
     from evaluate.schema import read_info
     from probes.checkpoint import load, save
-    from probes.config import TrainConfig
-    from probes.inputs import TEST, VAL, align, open_inputs
+    from probes.errors import SplitError
+    from probes.inputs import TEST, VAL, align, length_unit, open_inputs
     from probes.predict import record
     from probes.training.machine import torch_device
     from probes.training.status import Meter, bars
@@ -69,11 +70,14 @@ def measure(
     bank, card = load(run)
     info = read_info(run / "run.json")
     store, labels = open_inputs(features, targets, dataset, fusion)
-    trained = TrainConfig.model_validate({name: info.config[name] for name in TrainConfig.model_fields})
+    trained = _trained(info.config, run)
     tasks = _tasks(names(task), bank, run)
     config = trained.model_copy(update={"tasks": tasks, "limit": limit})
     wanted = (TEST,) if card.protocol == "paper" else (VAL, TEST)
     splits = [split for split in wanted if any(clip.split == split for clip in store.clips)]
+    if TEST not in splits:
+        there = ", ".join(sorted({clip.split for clip in store.clips}))
+        raise SplitError(f"{store.name}: has no clip of split test to measure probes on; it has {there}.")
     inputs = align(store, labels, config.taps, tasks, config.views, limit, splits, card.protocol)
     _check(card, store, inputs.space, tasks)
     inputs = replace(inputs, space=inputs.space.model_copy(update={"rates": card.space.rates}))
@@ -88,6 +92,7 @@ def measure(
             "features_fingerprint": store.fingerprint,
             "draw_of": store.recipe.draw_of,
             "targets_fingerprint": labels.fingerprint,
+            "length_unit": length_unit(labels),
             "config": config.model_dump(mode="json") | {"clips": {split: len(inputs.rows[split]) for split in splits}},
             "protocols": {name: protocol.id for name, protocol in protocols.items()},
             "classes": {each.name: each.classes for each in bank.tasks.values() if each.classes},
@@ -104,6 +109,21 @@ def measure(
     report(place, protocols, best, as_json=as_json)
 
 
+def _trained(config: Mapping[str, Any], run: Path) -> TrainConfig:
+    """How probes were trained, from a run's configuration. Raises `CheckpointError` for that of another version."""
+    from pydantic import ValidationError
+
+    from probes.config import TrainConfig
+    from probes.errors import CheckpointError
+
+    try:
+        return TrainConfig.model_validate({name: config[name] for name in TrainConfig.model_fields})
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(
+            f"{run / 'run.json'}: was not written by this version of the project ({error}). Train the probes again."
+        ) from error
+
+
 def _tasks(asked: Sequence[str], bank: ProbeBank, run: Path) -> tuple[str, ...]:
     """The tasks of a run that are tested. Raises `UnknownNameError` for one that it has no probe of."""
     from probes.errors import UnknownNameError
@@ -117,7 +137,7 @@ def _tasks(asked: Sequence[str], bank: ProbeBank, run: Path) -> tuple[str, ...]:
 
 
 def _check(card: Card, features: Readable, space: LabelSpace, tasks: Sequence[str]) -> None:
-    """Raise `CheckpointError` if the probes cannot read these features, or speak of other classes."""
+    """Raise `CheckpointError` if the probes cannot read these features, or speak of other classes or units."""
     from probes.checkpoint import backbone_digest
     from probes.errors import CheckpointError
     from probes.tasks import TASKS
@@ -127,14 +147,24 @@ def _check(card: Card, features: Readable, space: LabelSpace, tasks: Sequence[st
             f"{features.name}: its features were made otherwise than those of {card.features}, on which the probes "
             "were trained (backbone, weights, preprocessing or noise). `python -m store diff` tells what differs."
         )
+    if "depth" in tasks and card.protocol != "paper" and space.metric != card.space.metric:
+        units = {True: "metres", False: "units of each scene's own"}
+        raise CheckpointError(
+            f"{features.name}: lengths are {units[space.metric]}, and {units[card.space.metric]} where the probes were "
+            f"trained, so that depth cannot be tested. {_others(tasks, ['depth'])}"
+        )
     ours, theirs = (list(zip(each.names, each.things, strict=True)) for each in (space, card.space))
     named = [task for task in tasks if TASKS[task].classes]
     if named and ours != theirs:
-        others = [f"--task {task}" for task in tasks if task not in named]
         raise CheckpointError(
             f"{features.name}: the targets have other classes than those that the probes were trained on, so that "
-            f"{' and '.join(named)} cannot be tested. Ask for others: {' '.join(others) or 'there are none'}"
+            f"{' and '.join(named)} cannot be tested. {_others(tasks, named)}"
         )
+
+
+def _others(tasks: Sequence[str], lost: Sequence[str]) -> str:
+    others = [f"--task {task}" for task in tasks if task not in lost]
+    return f"Ask for others: {' '.join(others) or 'there are none'}"
 
 
 def _on(bank: ProbeBank, space: LabelSpace, protocol: Rules, tasks: Sequence[str]) -> ProbeBank:

@@ -156,7 +156,9 @@ def train(
     ] = "auto",
     memory: Annotated[
         float | None,
-        typer.Option(min=0, help="GB that one pass may take; default: most of what is free.", rich_help_panel=RUN),
+        typer.Option(
+            min=0, max=1e6, help="GB that one pass may take; default: most of what is free.", rich_help_panel=RUN
+        ),
     ] = None,
     logger: Annotated[
         list[str] | None,
@@ -210,6 +212,7 @@ def train(
     )
     _check(config, devices)
     inputs = align(feature_store, target_store, config.taps, tasks, views, limit, rules=protocol)
+    _check_share(len(inputs.rows["train"]) * epochs, config, devices)
     place = out or default_out(feature_store.name, target_store.recipe.dataset.name, config)
     plan = Plan(inputs, config, chosen, place, protocols_of(tasks, inputs.space, protocol), class_embeddings)
     if (found := existing_run(plan)) is not None and not force:
@@ -268,6 +271,17 @@ def _check(config: TrainConfig, devices: int) -> None:
         raise ProbesError(
             f"--devices {devices}: a batch of {config.batch_clips} clips cannot be shared equally. "
             f"Ask for --batch-clips {devices * -(-config.batch_clips // devices)}."
+        )
+
+
+def _check_share(samples: int, config: TrainConfig, devices: int) -> None:
+    """Refuse to share a batch that is not full between processes. Raises `ProbesError`."""
+    from probes.errors import ProbesError
+
+    if devices > 1 and samples < config.batch_clips:
+        raise ProbesError(
+            f"--devices {devices}: {samples} training clips do not fill a batch of {config.batch_clips}, which cannot "
+            "be shared equally. Leave --devices out."
         )
 
 

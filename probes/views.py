@@ -65,6 +65,17 @@ def paper_views(clip: ClipRow, views: int, rng: np.random.Generator) -> Integer[
     Raises:
         SplitError: the clip has too few frames, or its bank too few to keep the views apart.
     """
+    slack = require_paper_views(clip, views)
+    drawn = np.sort(rng.integers(0, slack + 1, size=views - 1)) + PAPER_GAP * np.arange(1, views)
+    return np.searchsorted(clip.bank, [0, *drawn], side="right") - 1
+
+
+def require_paper_views(clip: ClipRow, views: int) -> int:
+    """Whatever is drawn, no two views may be moved back to one frame. Returns how many frames are left to draw from.
+
+    Raises:
+        SplitError: the clip has too few frames, or its bank too few to keep the views apart.
+    """
     frames = min(PAPER_WINDOW, clip.n_frames)
     slack = frames - ((views - 1) * PAPER_GAP + 1)
     if slack < 0:
@@ -72,11 +83,16 @@ def paper_views(clip: ClipRow, views: int, rng: np.random.Generator) -> Integer[
             f"clip {clip.id}: {clip.n_frames} frames are too few for {views} views that are {PAPER_GAP} apart; "
             "lower --views, or ask for --protocol standard"
         )
-    drawn = np.sort(rng.integers(0, slack + 1, size=views - 1)) + PAPER_GAP * np.arange(1, views)
-    chosen = np.searchsorted(clip.bank, [0, *drawn], side="right") - 1
-    if len(set(chosen.tolist())) < views or chosen[0] < 0:
+    # Views k and k + 1 meet if view k can be so soon after a frame of the bank that the next is not yet reached.
+    meet = any(
+        first <= PAPER_GAP * k + slack * (k > 0) and first + PAPER_GAP < after
+        for frame, after in zip(clip.bank, [*clip.bank[1:], frames], strict=True)
+        for k in range(views - 1)
+        for first in [max(frame, PAPER_GAP * k)]
+    )
+    if clip.bank[0] > 0 or meet:
         raise SplitError(
             f"clip {clip.id}: its bank {list(clip.bank)} is too coarse for {views} views that are {PAPER_GAP} frames "
             "apart; lower --views, or ask for --protocol standard"
         )
-    return chosen
+    return slack

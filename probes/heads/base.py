@@ -65,6 +65,11 @@ class Grid:
         self._stored: Callable[[], Tensor] = lambda: self._features
         self._through: dict[nn.Module, Any] = {}
 
+    @property
+    def frames(self) -> int:
+        """Views of a clip."""
+        return self._features.shape[1]
+
     @cached_property
     def cells(self) -> Float[Tensor, "clip view y x channel"]:
         """All cells."""
@@ -126,6 +131,11 @@ class Head(nn.Module, ABC):
 
     layouts: ClassVar[frozenset[Layout]]
     draws: ClassVar[bool] = False
+
+    @property
+    def across(self) -> bool:
+        """Whether what it says of a view depends on the other views of the clip."""
+        return False
 
     @classmethod
     def build(cls, task: Task, channels: int, form: Form) -> Head:

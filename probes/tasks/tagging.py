@@ -33,22 +33,29 @@ class TaggingTask(Task):
     fields = frozenset({"class_pixels"})
     layout: ClassVar[Layout] = "views"
     constant = frozenset({"bucket"})
+    least: ClassVar[float] = VISIBLE
+    """Of the pixels of one image: what a class must fill to be there."""
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the classes that are asked about: things."""
+        return self.space.thing_ids
 
     @property
     def classes(self) -> list[str]:
-        """Thing classes."""
-        return self.space.thing_names
+        """Names of these."""
+        return [self.space.names[k - 1] for k in self.ids]
 
     @property
     def outputs(self) -> int:
-        """One logit per thing class."""
-        return len(self.space.thing_ids)
+        """One logit per class."""
+        return len(self.ids)
 
     def sample(
         self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
         """`labels` (view, thing) bool: what each view shows."""
-        return {"labels": self._visible(pool["class_pixels"][frames][:, None])}
+        return {"labels": self.visible(pool["class_pixels"][frames][:, None])}
 
     def prior(self, targets: Tensors) -> Float[Tensor, " output"]:
         """Log odds of each class in a view, with one view added to either side."""
@@ -65,7 +72,7 @@ class TaggingTask(Task):
 
         Buckets are by the share of training clips that show a class. See `evaluate.metrics.tagging.frequency_buckets`.
         """
-        shown = {"labels": self._visible(labels.class_pixels[windows])}
+        shown = {"labels": self.visible(labels.class_pixels[windows])}
         return shown | ({} if self.space.rates is None else {"bucket": frequency_buckets(np.array(self.space.rates))})
 
     def pad(self, arrays: Arrays, windows: int) -> Arrays:
@@ -80,9 +87,10 @@ class TaggingTask(Task):
         nowhere = torch.nn.functional.logsigmoid(-outputs.double()).sum(1)
         return {"scores": -torch.expm1(nowhere).cpu().numpy()}
 
-    def _visible(self, pixels: Integer[np.ndarray, "window view class"]) -> Bool[np.ndarray, "window thing"]:
-        things = pixels.sum(1)[:, np.array(self.space.thing_ids) - 1]
-        return np.asarray(things >= VISIBLE * self.space.height * self.space.width)
+    def visible(self, pixels: Integer[np.ndarray, "window view class"]) -> Bool[np.ndarray, "window thing"]:
+        """Which classes some views show together, by their pixels (see `ClipLabels.class_pixels`)."""
+        asked = pixels.sum(1)[:, np.array(self.ids) - 1]
+        return np.asarray(asked >= self.least * self.space.height * self.space.width)
 
 
 class JointTaggingTask(TaggingTask):
@@ -94,7 +102,7 @@ class JointTaggingTask(TaggingTask):
         self, pool: PixelPool, frames: Integer[np.ndarray, " view"], pixels: int, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
         """`labels` (1, thing) bool: what the views show together."""
-        return {"labels": self._visible(pool["class_pixels"][frames][None])}
+        return {"labels": self.visible(pool["class_pixels"][frames][None])}
 
     def predict(self, outputs: Tensor, grid_map: GridMap) -> dict[str, NDArray[Any]]:
         """`scores` (window, thing), probabilities in float64."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import signal
 import time
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ def fit(
     """Train the bank, or go on where the state in `folder` was saved; its heads end with the weights that are kept.
 
     Raises:
-        NonFiniteError: a loss became NaN or infinite.
+        KeyboardInterrupt: as it came.
     """
     kept = Kept(bank, config.keep, config.patience)
     if not any(bank.active):
@@ -55,12 +58,12 @@ def fit(
         batches = stream.train(list(bank.taps), first)
         callbacks = [
             _Resuming(state),
-            TrainingLog(folder, batches, meter, first),
+            TrainingLog(folder, batches, meter, kept, first),
             _Validation(folder, stream.val(list(bank.taps)), meter, kept, first, due(stream.steps, config)),
             _Saving(folder / STATE, kept, first),
         ]
         name = f"train {folder.name.removeprefix('pass-')}" if folder.name != "pass-1" else "train"
-        with meter.phase(name, stream.steps, f"{len(bank.probes)} probes", done=first), _quiet():
+        with meter.phase(name, stream.steps, f"{len(bank.probes)} probes", done=first), _quiet(), _interruptible():
             trainer = L.Trainer(
                 **machine.trainer,
                 max_epochs=1,
@@ -132,11 +135,11 @@ class _Validation(L.Callback):
         step = self._first + batch_idx + 1
         if step not in self._due:
             return
-        losses = validate(pl_module, self._batches, trainer)
-        pl_module.check(losses)
+        losses = validate(pl_module, self._batches, trainer, self._meter)
+        self._kept.drop_diverged(pl_module, losses)
         self._kept.update(pl_module, losses, step)
-        known = [loss for loss in losses if loss == loss]
-        self._meter.validated(sum(known) / len(known))
+        known = [loss for loss in losses if math.isfinite(loss)]
+        self._meter.validated(sum(known) / len(known) if known else math.nan)
         if trainer.is_global_zero:
             write_line(self._path, [step, *("" if loss != loss else f"{loss:.6g}" for loss in losses)])
         for logger in trainer.loggers:
@@ -147,7 +150,7 @@ class _Validation(L.Callback):
 
 
 @torch.no_grad()
-def validate(bank: ProbeBank, batches: Batches, trainer: L.Trainer) -> list[float]:
+def validate(bank: ProbeBank, batches: Batches, trainer: L.Trainer, meter: Meter) -> list[float]:
     """Mean loss of each probe over the clips of val, NaN for those that learn no more."""
     bank.eval()
     total = torch.zeros(len(bank.probes), dtype=torch.float64)
@@ -158,6 +161,7 @@ def validate(bank: ProbeBank, batches: Batches, trainer: L.Trainer) -> list[floa
         with trainer.precision_plugin.forward_context():
             total += count * bank.batch_losses(moved).double().cpu()
         clips += count
+        meter.alive()
     bank.train()
     return (total / clips).tolist()
 
@@ -179,6 +183,21 @@ class _Saving(L.Callback):
             if trainer.is_global_zero:
                 save_state(self._path, pl_module, trainer.optimizers[0], self._kept, step)
             self._saved = time.monotonic()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C be a `KeyboardInterrupt` again, of which Lightning makes an exit that ignores further ones."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 class _quiet(warnings.catch_warnings):

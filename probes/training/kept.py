@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from probes.bank import ProbeBank
+
+log = logging.getLogger(__name__)
 
 
 class Kept:
@@ -21,7 +24,7 @@ class Kept:
         patience: validations in a row without a new least loss after which a probe is trained no more.
 
     Attributes:
-        loss: on val, of the weights that are kept; NaN before the first validation.
+        loss: on val, of the weights that are kept; NaN before the first validation, infinite if the probe diverged.
         step: at which they were reached.
         least: the least loss on val so far.
         waited: validations since then.
@@ -55,6 +58,13 @@ class Kept:
                 self.weights[index] = {name: weight.detach().to("cpu", copy=True) for name, weight in named}
             if self.patience is not None and self.waited[index] >= self.patience:
                 bank.active[index] = False
+
+    def drop_diverged(self, bank: ProbeBank, losses: Sequence[float]) -> None:
+        """Let probes rest whose loss is not finite: the others go on, and one of these is never chosen."""
+        for index in bank.diverged(losses):
+            log.warning("probe %s: the loss became %s; it is given up", bank.probes[index].id, losses[index])
+            bank.active[index] = False
+            self.loss[index] = self.least[index] = math.inf
 
     def restore(self, bank: ProbeBank) -> None:
         """Put the kept weights into the heads."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from probes.bank import ProbeBank
 from probes.data import Batch, Batches
+from probes.training.kept import Kept
 from probes.training.status import Meter
 
 EVERY = 10
@@ -21,17 +23,21 @@ METRICS, VALIDATION = "metrics.csv", "validation.csv"
 
 
 class TrainingLog(L.Callback):
-    """Writes step, clips seen, mean loss and each probe's loss; moves the bar; stops a run whose loss is not finite.
+    """Writes step, clips seen, mean loss and each probe's loss; moves the bar; looks for losses that are not finite.
+
+    Of several processes the first writes, for all of them.
 
     Args:
         folder: where `metrics.csv` is written.
         batches: what the trainer reads; it knows how long the trainer waited.
         meter: bar and heart-beat.
+        kept: hears of probes whose loss is not finite.
         first: step that the run goes on from; lines of later steps are of a run that was broken off, and are dropped.
     """
 
-    def __init__(self, folder: Path, batches: Batches, meter: Meter, first: int) -> None:
+    def __init__(self, folder: Path, batches: Batches, meter: Meter, kept: Kept, first: int) -> None:
         self._path, self._batches, self._meter, self._first = folder / METRICS, batches, meter, first
+        self._kept = kept
         self._losses: list[Tensor] = []
         self._clips, self._before = 0, 0.0
 
@@ -39,7 +45,7 @@ class TrainingLog(L.Callback):
         """Write the header, or keep what is there of earlier steps."""
         assert isinstance(pl_module, ProbeBank)
         header = ["step", "clips", "seconds", "loss", *(probe.id for probe in pl_module.probes)]
-        kept = begin_table(self._path, header, self._first)
+        kept = begin_table(self._path, header, self._first) if trainer.is_global_zero else []
         if kept:
             self._clips, self._before = int(kept[-1][1]), float(kept[-1][2])
         self._started = time.perf_counter()
@@ -51,12 +57,16 @@ class TrainingLog(L.Callback):
         assert isinstance(pl_module, ProbeBank)
         step = self._first + batch_idx + 1
         self._losses.append(pl_module.losses)
-        self._clips += len(next(iter(batch.features.values())))
+        self._clips += trainer.world_size * len(next(iter(batch.features.values())))
+        self._meter.alive()
         if step % EVERY and step < pl_module.steps:
             return
-        pl_module.check(pl_module.losses.tolist())
-        mean = torch.stack(self._losses).mean(0)
+        mean = _mean(torch.stack(self._losses).mean(0), trainer)
+        self._kept.drop_diverged(pl_module, mean.tolist())
+        trainer.should_stop = trainer.should_stop or not any(pl_module.active)
         self._losses.clear()
+        if not trainer.is_global_zero:
+            return
         elapsed = time.perf_counter() - self._started
         loss = float(mean.nanmean())
         seconds = f"{self._before + elapsed:.2f}"
@@ -64,13 +74,20 @@ class TrainingLog(L.Callback):
         self._meter.trained(
             step,
             loss=loss,
-            clips_per_second=self._batches.clips / elapsed,
-            read_gb_per_second=self._batches.read / elapsed / 1e9,
+            clips_per_second=trainer.world_size * self._batches.clips / elapsed,
+            read_gb_per_second=trainer.world_size * self._batches.read / elapsed / 1e9,
             waiting=self._batches.waited / elapsed,
         )
         for logger in trainer.loggers:
             each = {f"loss/{p.id}": v for p, v in zip(pl_module.probes, mean.tolist(), strict=True) if v == v}
             logger.log_metrics({"loss": loss, **each}, step)
+
+
+def _mean(losses: Float[Tensor, " probe"], trainer: L.Trainer) -> Float[Tensor, " probe"]:
+    """Over all processes, each of which has an equal share of every batch."""
+    mean = trainer.strategy.reduce(losses, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
 
 
 def begin_table(path: Path, header: Sequence[str], last: int) -> list[list[str]]:

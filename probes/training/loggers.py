@@ -53,7 +53,7 @@ class TrackioLogger(Logger):
     def __init__(self, run: str, config: Mapping[str, Any]) -> None:
         super().__init__()
         self._run, self._config = run, dict(config)
-        self._begun = False
+        self._begun, self._resume = False, "never"
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class TrackioLogger(Logger):
         import trackio
 
         if not self._begun:
-            trackio.init(project=PROJECT, name=self._run, config=self._config)
+            trackio.init(project=PROJECT, name=self._run, config=self._config, resume=self._resume)
             self._begun = True
         trackio.log(dict(metrics), step=step)
 
@@ -86,3 +86,4 @@ class TrackioLogger(Logger):
             import trackio
 
             trackio.finish()
+            self._begun, self._resume = False, "allow"  # the next pass goes on with it

@@ -66,6 +66,8 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UnknownNameError(f"device {name!r} cannot be used here ({reason}). Use auto, cpu or cuda.") from error

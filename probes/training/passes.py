@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probes.config import ProbeSpec, TapSpec, TrainConfig
+from probes.training.state import STATE
+from store.files import write_atomic
 from store.reading.ring import SLOTS
 
 if TYPE_CHECKING:
@@ -13,6 +19,9 @@ if TYPE_CHECKING:
 
     from probes.heads.base import Head
 
+log = logging.getLogger(__name__)
+
+PASSES = "passes.json"
 SHARE = 0.6
 """Of the free memory, which a run may take; the rest is for targets, the system and its page cache."""
 _PARAMETER = 5 * 4
@@ -87,3 +96,46 @@ def plan_passes(
             current.extend(members)
             used += size
     return [*passes, current]
+
+
+def settle(
+    place: Path, ids: Sequence[str], plan: Callable[[], list[list[int]]], *, asked: bool, helper: bool
+) -> list[list[int]]:
+    """The passes of a run, which are settled when it begins.
+
+    The memory that is free is not the same in every process, nor when a run goes on after a kill; and what a process
+    shares with another, and a state with the probes that it is of, is a place in a pass.
+
+    Args:
+        place: where the run is made; what was settled lies in `passes.json`, and what was trained in `pass-1` …
+        ids: of all probes.
+        plan: plans passes for the memory as it is now.
+        asked: whether a user says how much memory there is. Then what was settled for another is planned again, and
+            what was trained in other passes is thrown away.
+        helper: of another process that settles them.
+
+    Returns:
+        Positions of the probes of each pass.
+    """
+    path = place / PASSES
+    settled = _settled(path, ids)
+    if settled is not None and (helper or not asked):
+        return settled
+    passes = plan()
+    if passes != settled:
+        if any(place.rglob(STATE)):
+            log.warning("%s: was trained in other passes over the store; training starts anew", place)
+        for folder in place.glob("pass-*"):
+            shutil.rmtree(folder)
+        write_atomic(path, [json.dumps([[ids[index] for index in members] for members in passes]).encode()])
+    return passes
+
+
+def _settled(path: Path, ids: Sequence[str]) -> list[list[int]] | None:
+    """What a file says, if it speaks of these probes."""
+    places = {name: index for index, name in enumerate(ids)}
+    try:
+        passes = [[places[name] for name in members] for members in json.loads(path.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return passes if sorted(index for members in passes for index in members) == list(range(len(ids))) else None

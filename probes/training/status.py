@@ -53,6 +53,10 @@ class Meter:
         """One step more of this phase."""
         self._at(self._known["done"] + 1)
 
+    def alive(self) -> None:
+        """Nothing is done yet, but work goes on."""
+        self._beat()
+
     def trained(self, step: int, **facts: float) -> None:
         """Training is at a step: `loss`, `clips_per_second`, `read_gb_per_second`, `waiting` (share of the time)."""
         self._known |= facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch
 from safetensors.numpy import load_file
 
 from evaluate.records import Run
+from probes.alternating.trunk import TrunkOutput
 from probes.bank import ProbeBank
 from probes.checkpoint import load
 from probes.config import ProbeSpec, TapSpec
 from probes.errors import ProbesError
 from probes.heads import build_head
+from probes.heads.alternating import AlternatingHead
 from probes.heads.base import Form, Grid
 from probes.labels import LabelSpace
 from probes.standardise import Standardiser
-from probes.tasks import TASKS, get_task, tasks_of
+from probes.tasks import TASKS, Rules, get_task, tasks_of
 from probes.tasks.paper.depth import PaperDepthTask
 from probes.tasks.paper.points import PaperPointsTask
 from probes.train import app
@@ -134,7 +137,8 @@ def test_the_papers_rules_end_to_end(world: Path, monkeypatch: pytest.MonkeyPatc
         assert len(scenes) == 4
         assert all(np.isfinite(values).all() for values in statistics.values()), probe.id
         assert Run.open(found).statistics(probe.task, probe.id, "val")[0] == []
-    assert json.loads((found / "probes.json").read_text())["space"]["rates"] is not None
+    assert info.classes == {"tagging": ["chair", "wall", "lamp", "sofa", "floor"]}
+    assert len(json.loads((found / "probes.json").read_text())["space"]["rates"]) == 5
 
 
 def test_class_embeddings_are_the_queries_and_stay_with_the_weights(world: Path) -> None:
@@ -142,11 +146,30 @@ def test_class_embeddings_are_the_queries_and_stay_with_the_weights(world: Path)
     found = run(*SMALL, "--task", "tagging", "--epochs", "1", "--class-embeddings", "names.npy")
     trained, _ = load(found)
     assert torch.equal(trained.heads[0].get_buffer("read.embeddings"), torch.from_numpy(np.load("names.npy")))
-    np.save("names.npy", np.zeros((4, 20), np.float32))
-    with pytest.raises(
-        ProbesError, match=r"for 3 classes, got float32 \(4, 20\)\. The classes are, in this order: chair"
-    ):
-        run(*SMALL, "--task", "tagging", "--class-embeddings", "names.npy", out="runs/two")
+    for rows, channels in ((4, 20), (3, 0)):
+        np.save("names.npy", np.zeros((rows, channels), np.float32))
+        with pytest.raises(
+            ProbesError,
+            match=rf"for 3 classes, got float32 \({rows}, {channels}\)\. The classes are, in this order: chair",
+        ):
+            run(*SMALL, "--task", "tagging", "--class-embeddings", "names.npy", out="runs/two")
+
+
+@pytest.mark.parametrize("rules", ["standard", "paper"])
+@pytest.mark.parametrize("name", ["tagging", "depth", "camera", "grouping"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_read_outs_are_computed_in_float32(name: str, rules: Rules, depth: int) -> None:
+    """As in the paper's code; the trunk alone is in bfloat16, where that is asked for."""
+    head = build_head("alternating", get_task(name, SPACE, rules, {"clip", "poses", "cells"}), 12, Form(32, depth))
+    assert isinstance(head, AlternatingHead)
+    features = torch.randn(2, 3, 2, 3, 12)
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            said = head.eval()(Grid(features))
+            trunk: TrunkOutput = head.trunk(features)
+        expected = head._said(replace(trunk, stages=[stage.float() for stage in trunk.stages]))
+    assert said.dtype == torch.float32
+    assert torch.equal(said, expected)
 
 
 @pytest.mark.parametrize(

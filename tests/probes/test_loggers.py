@@ -49,6 +49,13 @@ def test_trackio_gets_every_line_and_is_closed(world: Path, monkeypatch: pytest.
     assert sorted(losses) == [10]
     assert sorted(step for step, metrics in said if f"val_loss/{probe}" in metrics) == [3, 5, 8, 10]
     assert closed == [True]
+    assert begun[0]["resume"] == "never"
+    run("--logger", "trackio", "--memory", "0", "--learning-rate", "0.001", "--out", "runs/passes")
+    assert [options["resume"] for options in begun[1:]] == [
+        "never",
+        *["allow"] * 3,
+    ]  # of four passes, which are one run
+    assert len(closed) == 5
 
 
 def test_tensorboard_gets_a_file(world: Path) -> None:

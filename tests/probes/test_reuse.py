@@ -14,7 +14,7 @@ import torch
 
 from evaluate.records import Run
 from probes.checkpoint import load
-from probes.errors import CheckpointError, RunExistsError, TargetsError, UnknownNameError
+from probes.errors import CheckpointError, RunExistsError, SplitError, TargetsError, UnknownNameError
 from probes.export import app as export
 from probes.inputs import label_space
 from probes.labels import LabelSpace
@@ -94,6 +94,39 @@ def test_a_store_without_val_is_measured_on_test(trained: Path, elsewhere: Path)
     assert Run.open("runs/there").info.config["clips"] == {"test": 8}
 
 
+@pytest.mark.parametrize(("split", "there"), [("val", "train, val"), ("train", "train")])
+def test_a_store_without_test_is_refused(trained: Path, elsewhere: Path, split: str, there: str) -> None:
+    for name in ("toy", "targets"):
+        edit_clips(elsewhere / name / "moon", {"split": split}, list(range(14 if split == "val" else 10, 18)))
+    with pytest.raises(SplitError, match=f"no clip of split test to measure probes on; it has {there}\\."):
+        measure(trained, "--task", "depth", "--out", "runs/there")
+    assert not Path("runs").exists()
+
+
+def test_a_run_of_another_version_is_refused(trained: Path, world: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    info = json.loads((copy / "run.json").read_text())
+    del info["config"]["control"]
+    (copy / "run.json").write_text(json.dumps(info))
+    with pytest.raises(CheckpointError, match=r"run\.json: was not written by this version .*'control'"):
+        measure(copy)
+
+
+def test_metres_are_not_asked_where_there_are_none(
+    trained: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unscaled(targets: FeatureStore) -> LabelSpace:
+        return label_space(targets).model_copy(update={"metric": False})
+
+    monkeypatch.setattr("probes.inputs.label_space", unscaled)
+    with pytest.raises(
+        CheckpointError, match=r"units of each scene's own, and metres where .* Ask for others: --task tag"
+    ):
+        measure(trained)
+    measure(trained, "--task", "tagging", "--out", "runs/there")
+
+
 def test_features_of_another_backbone_are_refused(trained: Path, elsewhere: Path) -> None:
     edit_recipe(elsewhere / "toy" / "moon", lambda recipe: recipe["backbone"].update(digest="1" * 32))
     with pytest.raises(CheckpointError, match="its features were made otherwise than those of toy/world"):
@@ -132,6 +165,13 @@ def test_an_exported_folder_says_what_it_is(trained: Path, tmp_path: Path) -> No
     assert len(bank.probes) == 3
     with pytest.raises(RunExistsError, match=r"exists\. Choose another --out"):
         export(["--run", str(trained), "--out", "probes-of-toy"], standalone_mode=False)
+
+
+def test_what_was_exported_can_be_passed_on(trained: Path, tmp_path: Path) -> None:
+    export(["--run", str(trained), "--out", "one"], standalone_mode=False)
+    export(["--run", "one", "--out", "two"], standalone_mode=False)
+    for name in ("probes.json", "probes.safetensors", "run.json"):
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
 
 
 def test_a_damaged_run_is_not_exported(trained: Path, tmp_path: Path) -> None:

@@ -105,7 +105,16 @@ def test_points_need_depth_in_the_first_view(inputs: Inputs) -> None:
 def test_a_class_is_tagged_from_200_pixels_of_256_squared() -> None:
     space = LabelSpace(names=("chair", "wall", "lamp"), things=(True, False, True), height=128, width=128)
     pixels = np.array([[[25, 9999, 49], [25, 0, 0]], [[0, 0, 50], [0, 0, 0]]])
-    assert TaggingTask(space)._visible(pixels).tolist() == [[True, False], [False, True]]
+    assert TaggingTask(space).visible(pixels).tolist() == [[True, False], [False, True]]
+
+
+def test_the_paper_tags_all_classes_from_200_pixels_of_540_by_720() -> None:
+    space = LabelSpace(names=("chair", "wall", "lamp"), things=(True, False, True), height=270, width=360)
+    task = get_task("tagging", space, "paper", {"clip"})
+    assert isinstance(task, TaggingTask)
+    assert (task.classes, task.outputs) == (["chair", "wall", "lamp"], 3)
+    pixels = np.array([[[25, 50, 49], [25, 0, 0]], [[0, 49, 50], [0, 0, 0]]])
+    assert task.visible(pixels).tolist() == [[True, True, False], [False, False, True]]
 
 
 def test_camera_targets_are_relative_to_the_first_view(inputs: Inputs) -> None:

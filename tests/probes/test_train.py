@@ -256,6 +256,7 @@ def test_what_is_no_run_is_never_replaced(world: Path, tmp_path: Path) -> None:
         (["--taps", "blocks.1@t50"], UnknownNameError, r"toy/world: unknown tap .* Did you mean blocks\.1@t500"),
         (["--head", "liner"], UnknownNameError, "unknown head 'liner'. Did you mean linear"),
         (["--device", "warp"], UnknownNameError, "device 'warp' cannot be used here"),
+        (["--device", "meta"], UnknownNameError, "device 'meta' cannot be used here"),
         (["--views", "7"], SplitError, "has 6 bank frames, fewer than --views 7"),
         (["--targets", "targets/nowhere"], TargetsError, "no targets for toy/world at targets/nowhere"),
         (["--targets", "store/toy"], TargetsError, "holds features, not targets"),
@@ -306,6 +307,22 @@ def test_a_split_without_clips_is_named(own_world: Path) -> None:
         edit_clips(own_world / name / "world", {"split": "train"}, [10, 11, 12, 13])
     with pytest.raises(MissingClipError, match="no committed clip of split 'val'"):
         run(*FAST)
+
+
+def test_a_scene_in_two_splits_is_refused(own_world: Path) -> None:
+    for name in ("toy", "targets"):
+        edit_clips(own_world / name / "world", {"scene": "scene-train-3"}, [15])
+    with pytest.raises(SplitError, match="scene scene-train-3 has clips in train and in test"):
+        run(*FAST)
+
+
+def test_a_head_that_answers_none_of_what_is_there_is_refused(own_world: Path) -> None:
+    for name in ("cam_to_world", "class_pixels"):
+        shutil.rmtree(own_world / "targets" / "world" / "features.zarr" / name)
+    with pytest.raises(
+        ProbesError, match=r"answers no task that there are targets for\. Heads answer attentive: tagging"
+    ):
+        run("--head", "attentive")
 
 
 def test_tasks_follow_from_the_arrays_that_are_there(own_world: Path, tmp_path: Path) -> None:

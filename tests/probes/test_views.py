@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from probes.config import TrainConfig
 from probes.errors import SplitError
-from probes.views import evaluation_windows, paper_views, training_views
+from probes.views import evaluation_windows, paper_views, require_paper_views, training_views
 from store import ClipRow
 
 PAPER_BANK = (0, *range(1, 76, 4))
@@ -49,6 +51,24 @@ def test_views_are_those_of_the_published_rule(seed: int, views: int) -> None:
 def test_clips_that_do_not_allow_it_are_named(short: ClipRow, message: str) -> None:
     with pytest.raises(SplitError, match=message):
         paper_views(short, 8, np.random.default_rng(0))
+
+
+@given(st.data())
+def test_a_bank_is_refused_if_and_only_if_some_draw_does_not_fit(data: st.DataObject) -> None:
+    """Before anything is trained, and not when that draw comes."""
+    frames, views = data.draw(st.integers(11, 24)), data.draw(st.integers(2, 3))
+    bank = tuple(sorted(data.draw(st.sets(st.integers(0, frames - 1), min_size=2)) | {0}))
+    slack = frames - ((views - 1) * 5 + 1)
+    fits = True
+    for draw in combinations_with_replacement(range(slack + 1), views - 1):
+        drawn = [0, *(5 * k + extra for k, extra in enumerate(draw, 1))]
+        fits = fits and len({max(frame for frame in bank if frame <= at) for at in drawn}) == views
+    try:
+        require_paper_views(clip(n_frames=frames, bank=bank), views)
+        accepted = True
+    except SplitError:
+        accepted = False
+    assert accepted == fits
 
 
 def test_training_views_change_and_evaluation_stays() -> None:

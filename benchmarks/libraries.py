@@ -1,4 +1,12 @@
-"""The library calls that metrics are built on, by themselves: what no metric can be faster than."""
+"""The library calls that metrics are built on, by themselves.
+
+tagging: `average_precision_score` of all classes. segmentation: `bincount` of pairs of classes. grouping: `HDBSCAN` of
+every window. depth: `numpy.median` and `numpy.log` of both sides of every frame; the metric finds its medians by one
+`partition`, which is quicker, and is timed beside them. points: a `cKDTree` of either side with the queries of the
+other. camera: the angles between rotations with scipy's `Rotation`, and the decomposition in the fit of a trajectory.
+normals: the length of the predicted ones by `numpy.linalg.norm`, the arc sine, the median, and such a `partition`.
+correspondence: `distance_transform_edt` of every view.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import average_precision_score
 
@@ -33,6 +42,7 @@ def _depth(prediction: Arrays, target: Arrays) -> dict[str, Work]:
     pairs = list(_frames(prediction, target))
     return {
         "median": lambda: [np.median(side) for pair in pairs for side in pair],
+        "partition": lambda: [np.partition(side, len(side) // 2) for pair in pairs for side in pair],
         "log": lambda: [np.log(side) for pair in pairs for side in pair],
     }
 
@@ -59,6 +69,7 @@ def _normals(prediction: Arrays, target: Arrays) -> dict[str, Work]:
         "norm": lambda: np.linalg.norm(guess, axis=-1),
         "arcsin": lambda: np.arcsin(chord),
         "median": lambda: np.median(chord),
+        "partition": lambda: np.partition(chord, len(chord) // 2),
     }
 
 
@@ -83,8 +94,12 @@ def _grouping(prediction: Arrays, target: Arrays) -> dict[str, Work]:
 
 
 def _camera(prediction: Arrays, target: Arrays) -> dict[str, Work]:
-    true = target["rotation"]
-    return {"svd": lambda: [np.linalg.svd(window) for window in true]}
+    guess, true = (side["rotation"].reshape(-1, 3, 3) for side in (prediction, target))
+    moves = target["translation"]
+    return {
+        "rotation": lambda: (Rotation.from_matrix(guess).inv() * Rotation.from_matrix(true)).magnitude(),
+        "svd": lambda: [np.linalg.svd(window.T @ window) for window in moves],
+    }
 
 
 def _tagging(prediction: Arrays, target: Arrays) -> dict[str, Work]:

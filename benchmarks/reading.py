@@ -12,22 +12,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.numpy import load_file
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.material import CRC_BYTES, FRAMES, TAP, Material
 from benchmarks.measure import speed, times
+from benchmarks.stock import stock
 from store.reading.loader import FeatureLoader
 
 BATCH = 4
 SUBSET = 8
 
 
-def read_raw(material: Material, row: int, frame: int, buffer: NDArray[Any]) -> None:
+def read_raw(material: Material, row: int, frame: int, buffer: NDArray[Any]) -> int:
     """The limit: one `preadv` of the same bytes into memory that is there already."""
     descriptor = os.open(material.shard(row), os.O_RDONLY)
     frame_bytes = material.shape.nbytes // FRAMES + CRC_BYTES
-    os.preadv(descriptor, [buffer.reshape(-1).data.cast("B")], frame * frame_bytes)
+    got = os.preadv(descriptor, [buffer.reshape(-1).data.cast("B")], frame * frame_bytes)
     os.close(descriptor)
+    return got
 
 
 def clips_and_frames(material: Material, rounds: int) -> dict[str, float]:
@@ -43,6 +46,7 @@ def clips_and_frames(material: Material, rounds: int) -> dict[str, float]:
         "clip": lambda: [store.read(TAP, row, out=clip, verify=False) for row in rows],
         "clip, checked": lambda: [store.read(TAP, row, out=clip, verify=True) for row in rows],
         "clip, torch.load": lambda: [torch.load(material.pt(row), weights_only=True) for row in rows],
+        "clip, safetensors": lambda: [load_file(material.safetensors(row)) for row in rows],
         "frame, raw": lambda: [read_raw(material, row, position, frame) for row, position in picks],
         "frame": lambda: [store.read(TAP, row, [position], out=frame, verify=False) for row, position in picks],
     }
@@ -51,6 +55,7 @@ def clips_and_frames(material: Material, rounds: int) -> dict[str, float]:
         "warm_clip_vs_raw": speed(taken, "clip", "clip, raw"),
         "warm_clip_checked_vs_raw": speed(taken, "clip, checked", "clip, raw"),
         "warm_clip_vs_torch_load": speed(taken, "clip", "clip, torch.load"),
+        "warm_clip_vs_safetensors": speed(taken, "clip", "clip, safetensors"),
         "warm_frame_vs_raw": speed(taken, "frame", "frame, raw"),
     }
 
@@ -70,7 +75,8 @@ def subsets(material: Material, rounds: int) -> dict[str, float]:
 
     def whole(row: int, frames: list[int]) -> torch.Tensor:
         with safe_open(material.safetensors(row), "pt") as file:
-            return file.get_tensor(TAP)[frames]
+            tensor: torch.Tensor = file.get_tensor(TAP)
+            return tensor[frames]
 
     def sliced(row: int, frames: list[int]) -> torch.Tensor:
         with safe_open(material.safetensors(row), "pt") as file:
@@ -152,5 +158,5 @@ def cold_epochs(material: Material, rounds: int) -> dict[str, float]:
 
 
 def sections() -> Iterator[Callable[[Material, int], dict[str, float]]]:
-    """Everything this file measures."""
-    yield from (clips_and_frames, subsets, warm_epochs, cold_epochs)
+    """All that is measured of reading."""
+    yield from (clips_and_frames, subsets, warm_epochs, stock, cold_epochs)

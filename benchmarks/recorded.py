@@ -33,7 +33,7 @@ def write_runs(
 
     Args:
         root: where.
-        probes: of each task, over all models, each of a tap of its own; a multiple of ten times `NOISES`.
+        probes: at least so many over all tasks and models, as many of each; each of a tap of its own.
         scenes: of test.
         tasks: which.
         val: scenes of val.
@@ -50,7 +50,8 @@ def write_runs(
         if task != "tagging"
         for rank in range(3)
     }
-    return [_write(root, model, probes // len(MODELS), scenes, val, tasks, size, pool) for model in MODELS]
+    taps = -(-probes // (len(MODELS) * len(tasks)))
+    return [_write(root, model, taps, scenes, val, tasks, size, pool) for model in MODELS]
 
 
 def _write(
@@ -83,7 +84,7 @@ def _write(
 
 def _info(name: str, kind: Kind, untrained: bool, taps: int, tasks: Sequence[str]) -> RunInfo:
     noises = [f"t{100 * (level + 1)}" for level in range(NOISES)] if kind == "vgm" else [None]
-    places = [(depth, noise) for depth in range(taps // len(noises)) for noise in noises]
+    places = [(depth, noise) for depth in range(taps) for noise in noises][:taps]
     probes = [
         ProbeInfo(
             id=f"{task}/blocks.{depth}{f'@{noise}' if noise else ''}",

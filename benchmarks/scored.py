@@ -75,6 +75,7 @@ def _normals(size: Size, error: float, rng: np.random.Generator) -> Both:
     shape = (size.windows * size.views, size.height, size.width, 3)
     true = np.stack([_smooth(size, shape[0], rng) - 0.5 for _ in range(3)], -1).astype(np.float32)
     true /= np.linalg.norm(true, axis=-1, keepdims=True)
+    true[rng.random(shape[:-1]) < 0.1] = 0
     return {"normals": true + error * rng.normal(size=shape).astype(np.float32)}, {"normals": true}
 
 

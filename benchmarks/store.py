@@ -7,6 +7,8 @@ Prints JSON: every number with its goal and whether it is reached. Ratios are sp
 peer; each is the median over rounds of a ratio taken within the round, which is what holds on a machine that is busy
 with other things. `raw` opens the file and reads the same bytes by `os.preadv` into one reused buffer: nothing that
 copies once can beat it, but for the opening, which our reader saves for shards that it has read before.
+`zarr_python` and `tensorstore` read the files of the store with these libraries, which compare checksums at every
+read; `checked` says that we do too.
 Cold reads follow `posix_fadvise(DONTNEED)`; they need files on a disk (`--folder`), not on a tmpfs.
 """
 
@@ -31,6 +33,12 @@ GOALS: Goals = {
     "warm_frame_vs_raw": (">=", 0.85),
     "epoch_vs_raw": (">=", 0.60),
     "epoch_vs_dataloader_pt_2_workers": (">=", 8),
+    "warm_clip_checked_vs_zarr_python": (">=", 3),
+    "warm_clip_checked_vs_tensorstore": (">=", 2),
+    "warm_frame_checked_vs_zarr_python": (">=", 3),
+    "warm_frame_checked_vs_tensorstore": (">=", 3),
+    "epoch_checked_vs_zarr_python": (">=", 5),
+    "epoch_checked_vs_tensorstore": (">=", 2),
     "cold_epoch_vs_best_raw": (">=", 0.90),
     "frames_8_of_20_vs_safetensors": (">=", 1.5),
     "write_vs_raw_fsync": (">=", 0.8),

@@ -77,7 +77,7 @@ def evaluate(
         if rerun is not None:
             _record(patterns, rerun, as_json)
         elif compare is not None:
-            _compare(compare, patterns, out, as_json, seed, resamples)
+            _compare(compare, patterns, out, formats or [], as_json, seed, resamples)
         else:
             _evaluate(patterns, out, set(formats or DEFAULT), as_json, seed, resamples)
     except (EvaluateError, OSError) as error:
@@ -94,6 +94,8 @@ def _evaluate(patterns: list[str], out: Path, formats: set[Format], as_json: boo
     from evaluate.terminal import show
 
     axes = build(find_runs(patterns), seed=seed, resamples=resamples)
+    if not axes:
+        raise InputError(f"no probes in {', '.join(patterns)}; train some with `python -m probes.train`")
     # The folder is left out: the same results are the same bytes, wherever they lie.
     command = ["python", "-m", "evaluate", *(part for pattern in patterns for part in ("--runs", pattern))]
     command += ["--seed", str(seed), "--resamples", str(resamples)]
@@ -116,24 +118,30 @@ def _record(patterns: list[str], folder: Path, as_json: bool) -> None:
     typer.echo(json.dumps([str(file) for file in files], indent=1) if as_json else "\n".join(map(str, files)))
 
 
-def _compare(name: str, patterns: list[str], out: Path, as_json: bool, seed: int, resamples: int) -> None:
+def _compare(
+    name: str, patterns: list[str], out: Path, formats: list[Format], as_json: bool, seed: int, resamples: int
+) -> None:
     from rich.console import Console
 
     from evaluate.published.beside import put_beside
+    from evaluate.published.files import write_comparison
     from evaluate.published.rows import comparison_document
     from evaluate.published.show import show_comparison
     from evaluate.published.tables import published
     from evaluate.table import build, find_runs
 
+    if other := [each.value for each in formats if each not in (Format.csv, Format.latex)]:
+        raise InputError(f"--compare writes JSON, and csv and latex on request; got --format {other[0]}")
     table = published(name)
     comparison = put_beside(table, build(find_runs(patterns), seed=seed, resamples=resamples, family=table.family))
     text = json.dumps(comparison_document(comparison), indent=1, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
-    file = out / f"comparison-{name}.json"
-    file.write_text(text + "\n", "utf-8")
+    files = [out / f"comparison-{name}.json"]
+    files[0].write_text(text + "\n", "utf-8")
+    files += write_comparison(comparison, out, name, formats)
     if as_json:
         typer.echo(text)
         return
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     show_comparison(comparison, console)
-    console.print(f"\nAs JSON: {file}", highlight=False, soft_wrap=True)
+    console.print(f"\nWritten: {', '.join(map(str, files))}", highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ class Pair:
 
     Attributes:
         first, second: the models.
-        scenes: how many test scenes both have.
+        scenes: on how many test scenes both have a value.
         difference: first minus second, paired; `None` without a common scene. Its interval covers scenes and, where
             there are several, seeds and draws of the noise.
         p: of `evaluate.paired.sign_flip_test` over the common scenes; NaN where it cannot be had.
@@ -218,14 +218,15 @@ def _judge(metric: MetricInfo, pair: Pair, p_holm: float, alpha: float) -> Pair:
 
 
 def paired_test(axis: Axis, first: TapResult, second: TapResult, metric: str) -> tuple[int, float, bool]:
-    """Return (number of common scenes, p, whether p is exact) of two taps; p is NaN without a common scene."""
+    """Return (number of scenes on which both have a value, p, whether p is exact) of two taps; p is NaN without any."""
     common = first.scenes
     if second.scenes != common:
         common = tuple(sorted(set(first.scenes) & set(second.scenes)))
     if not common:
         return 0, math.nan, False
     here, there = (axis.contributions(tap, common, metric) for tap in (first, second))
-    return len(common), sign_flip_test(here.scenes - there.scenes, seed=axis.seed), here.exact and there.exact
+    apart = here.scenes - there.scenes
+    return int(np.isfinite(apart).sum()), sign_flip_test(apart, seed=axis.seed), here.exact and there.exact
 
 
 def _pairs(axis: Axis, models: Sequence[ModelResult], metric: str) -> list[tuple[MetricInfo, Pair]]:

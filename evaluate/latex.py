@@ -47,23 +47,27 @@ def _table(aspect: str, axes: Sequence[Axis]) -> list[str]:
     for axis in axes:
         metric = axis.protocol.metrics[axis.protocol.primary]
         heads.append(escape(f"{axis.task}: {metric.title}{f' ({metric.unit})' if metric.unit else ''} {metric.arrow}"))
+    chosen = "val" if all(model.best.val_scenes for axis in axes for model in axis.models) else "test"
     caption = (
-        f"{aspect.capitalize()} on {first.dataset}, best tap of each model as chosen on val, on test; below: "
+        f"{aspect.capitalize()} on {first.dataset}, best tap of each model as chosen on {chosen}, on test; below: "
         f"{100 * LEVEL:.0f} % interval. Protocols: {', '.join(axis.protocol.id for axis in axes)}."
     )
     rows = [row for model in models if not model.is_control for row in _rows(axes, model)]
     controls = [row for model in models if model.is_control for row in _rows(axes, model)]
+    return table(escape(caption), heads, [*rows, *([r"\midrule"] if rows and controls else []), *controls])
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Return the lines of a table whose first column holds names; all that is given is escaped already."""
     return [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(axes)}}}",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         f"{' & '.join(heads)} \\\\",
         r"\midrule",
         *rows,
-        *([r"\midrule"] if rows and controls else []),
-        *controls,
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from evaluate.errors import UnknownProtocolError, did_you_mean
@@ -11,6 +12,8 @@ from evaluate.metrics.base import MetricInfo, Protocol
 
 __all__ = ["TASKS", "MetricInfo", "Protocol", "get_protocol", "protocol_of"]
 
+SCENE_UNITS = "scene units"
+"""What lengths are in where every scene has a unit of its own: its median depth, or the spread of its cameras."""
 _CLASSES = {
     "tagging": "TaggingProtocol",
     "segmentation": "SegmentationProtocol",
@@ -72,8 +75,14 @@ def get_protocol(task: str, classes: Sequence[str] = (), family: str = "standard
     return protocol
 
 
-def protocol_of(protocol_id: str, classes: Sequence[str] = ()) -> Protocol:
+def protocol_of(protocol_id: str, classes: Sequence[str] = (), length_unit: str | None = "m") -> Protocol:
     """Return the protocol that an id such as `standard/depth@1` names.
+
+    Args:
+        protocol_id: family, task and version.
+        classes: as for `get_protocol`.
+        length_unit: of targets: `m` (or None, where that is not known), or `1` where every scene has a unit of its own.
+            It changes what metrics are called, and no number.
 
     Raises:
         UnknownProtocolError: the id is malformed, or names a version that this code no longer, or not yet, has.
@@ -87,4 +96,19 @@ def protocol_of(protocol_id: str, classes: Sequence[str] = ()) -> Protocol:
             f"protocol {protocol_id!r} is not known here, only {protocol.id!r}; probe again, or read the run with "
             "the version of this project that wrote it"
         )
-    return protocol
+    return protocol if length_unit in ("m", None) else _in_scene_units(protocol)
+
+
+def _in_scene_units(protocol: Protocol) -> Protocol:
+    """Return the protocol with metrics that do not speak of metres. They belong to its class, so it gets one."""
+    kind = type(protocol)
+    metrics = {name: _in_scene_unit(info) for name, info in protocol.metrics.items()}
+    own: type[Protocol] = type(kind.__name__, (kind,), {"metrics": metrics, "__doc__": kind.__doc__})
+    return own(protocol.classes, protocol.family)
+
+
+def _in_scene_unit(info: MetricInfo) -> MetricInfo:
+    title = re.sub(r"@(\d+)cm", lambda found: f"@{int(found[1]) / 100:g}", info.title)
+    said = re.sub(r"(\d+) cm", lambda found: f"{int(found[1]) / 100:g} {SCENE_UNITS}", info.description)
+    said = said.replace("in metres", f"in {SCENE_UNITS}")
+    return replace(info, title=title, description=said, unit=SCENE_UNITS if info.unit == "m" else info.unit)

@@ -8,7 +8,8 @@ runs/<name>/
   contents.json    size of every file of both trees: a chunk that is missing would read as zeros, without an error
 ```
 
-Both trees are Zarr v3 without pickled objects: `xarray.open_datatree("runs/<name>/records.zarr", consolidated=False)`.
+Both trees are Zarr v3 without pickled objects, and every chunk has a checksum:
+`xarray.open_datatree("runs/<name>/records.zarr", consolidated=False)`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from evaluate.schema import SCHEMA_VERSION, Example, Kind, ProbeInfo, RunInfo, r
 
 if TYPE_CHECKING:
     import xarray as xr
+    from xarray import DataTree
 
 __all__ = ["SCHEMA_VERSION", "Example", "Kind", "ProbeInfo", "Run", "RunInfo", "RunWriter"]
 # What reading a broken Zarr array may raise: a missing or short file, bad JSON, a codec that gives up.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+CLASS_AXES = ("class", "true_class", "predicted_class")
 RUN_FILE, RECORDS, EXAMPLES, CONTENTS = "run.json", "records.zarr", "examples.zarr", "contents.json"
 
 
@@ -73,7 +76,7 @@ class Run:
             RunDamagedError: the records lack the task or the probe, or cannot be read.
         """
         if task not in self._records:
-            self._records[task] = _read_records(self.path, task)
+            self._records[task] = _read_records(self.path, task, len(self.info.classes.get(task, ())))
         records = self._records[task]
         if probe_id not in records.probes:
             raise damaged(self.path, f"{RECORDS}/{task} has no probe {probe_id!r}, though {RUN_FILE} lists it")
@@ -103,8 +106,8 @@ def _sizes(path: Path) -> dict[str, int]:
 
 def _check_contents(path: Path) -> None:
     try:
-        listed = json.loads((path / CONTENTS).read_bytes())
-    except (OSError, ValueError) as error:
+        listed = dict(json.loads((path / CONTENTS).read_bytes()).items())
+    except (OSError, ValueError, AttributeError) as error:
         raise damaged(path, f"{CONTENTS} cannot be read: {error}") from error
     found = _sizes(path)
     wrong = [name for name, size in listed.items() if found.get(name) != size]
@@ -122,7 +125,7 @@ class _Records:
     arrays: dict[str, NDArray[Any]]
 
 
-def _read_records(path: Path, task: str) -> _Records:
+def _read_records(path: Path, task: str, classes: int) -> _Records:
     from xarray import open_dataset
 
     try:
@@ -132,9 +135,20 @@ def _read_records(path: Path, task: str) -> _Records:
                 [str(label) for label in dataset[name].values] for name in ("probe", "scene", "split")
             )
             arrays = {str(name): array.to_numpy() for name, array in dataset.data_vars.items()}
+            counts = {int(dataset.sizes[name]) for name in CLASS_AXES if name in dataset.sizes}
     except _UNREADABLE as error:
         raise damaged(path, f"{RECORDS}/{task} cannot be read: {error}") from error
+    if counts - {classes}:
+        raise damaged(path, f"{RECORDS}/{task} is of {max(counts - {classes})} classes; {RUN_FILE} names {classes}")
     return _Records(probes, scenes, splits, arrays)
+
+
+def _checked(tree: DataTree) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the encoding in which a flipped bit is an error, and not another number."""
+    from zarr.codecs import ZstdCodec
+
+    codec = {"compressors": (ZstdCodec(level=0, checksum=True),)}
+    return {node.path: {str(name): codec for name in node.variables} for node in tree.subtree if node.variables}
 
 
 class RunWriter:
@@ -184,7 +198,8 @@ class RunWriter:
         """Add what `Protocol.score_scene` returned for one probe and scene.
 
         Raises:
-            InputError: the probe is not in `info`, or the statistics are not those of its task's protocol.
+            InputError: the probe is not in `info`, its scene was added before, or the statistics are not those of its
+                task's protocol.
         """
         if probe_id not in self._tasks:
             raise InputError(f"probe {probe_id!r} is not listed in RunInfo.probes; got it for scene {scene!r}")
@@ -199,6 +214,8 @@ class RunWriter:
             raise InputError(
                 f"scene {scene!r} was added as {self._splits[task][scene]!r} and as {split!r}; a scene has one split"
             )
+        if (probe_id, scene) in self._rows[task]:
+            raise InputError(f"{probe_id!r} on {scene!r} was added twice; statistics are of a scene as a whole")
         self._rows[task][probe_id, scene] = {name: np.asarray(array) for name, array in statistics.items()}
 
     def add_example(self, example: Example) -> None:
@@ -215,11 +232,11 @@ class RunWriter:
 
         try:
             records = DataTree.from_dict({f"/{task}": self._dataset(task) for task in self.info.protocols})
-            records.to_zarr(self.staging / RECORDS, zarr_format=3, consolidated=False)
+            records.to_zarr(self.staging / RECORDS, zarr_format=3, consolidated=False, encoding=_checked(records))
             examples = DataTree.from_dict(
                 {f"/{item.task}/{index:03d}": example_dataset(item) for index, item in enumerate(self._examples)}
             )
-            examples.to_zarr(self.staging / EXAMPLES, zarr_format=3, consolidated=False)
+            examples.to_zarr(self.staging / EXAMPLES, zarr_format=3, consolidated=False, encoding=_checked(examples))
             (self.staging / RUN_FILE).write_text(self.info.model_dump_json(indent=2) + "\n", "utf-8")
             (self.staging / CONTENTS).write_text(json.dumps(_sizes(self.staging), indent=1) + "\n", "utf-8")
             self._move()

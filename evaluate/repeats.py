@@ -123,6 +123,7 @@ def estimate_repeated_classes(
     if len(repeats) == 1:
         return estimate_classes(protocol, repeats[0], seed=seed, resamples=resamples)
     scenes = len(next(iter(repeats[0].values())))
+    alone = scenes == 1  # says nothing of other scenes
     over = resample(scenes, seed=seed, resamples=resamples)
     drawn = [protocol.per_class_weighted(statistics, over) for statistics in repeats]
     known = [protocol.per_class(statistics) for statistics in repeats]
@@ -133,7 +134,8 @@ def estimate_repeated_classes(
         values = shares @ np.stack([one[name] for one in known])
         cube = np.stack([one[name] for one in drawn], axis=1)
         result[name] = [
-            percentile_interval(float(value), _mixed(weights, cube[:, :, k])) for k, value in enumerate(values)
+            percentile_interval(float(value), _mixed(weights, np.where(alone, np.nan, cube[:, :, k])))
+            for k, value in enumerate(values)
         ]
     return result
 

@@ -103,13 +103,19 @@ def head_of(probe: ProbeInfo) -> str | None:
 
 
 def label_rows(rows: Sequence[Row]) -> list[str]:
-    """Return how each row is called: by model; where that is not clear also by head, else by run, by both, by path."""
+    """Return how each row is called: by model; where that is not clear also by run, else by path.
+
+    Where a data set has rows of several heads, every row also says its own.
+    """
     titles = [row.info.titled(shuffled=row.shuffled) for row in rows]
     heads = [row.heads[0] or "" for row in rows]
     names = [row.info.name for row in rows]
     paths = [str(row.runs[0].path) for row in rows]
     labels: dict[int, str] = {}
-    for parts in ([], [heads], [names], [heads, names], [paths], [heads, paths]):
+    told = {(row.info.dataset, head) for row, head in zip(rows, heads, strict=True) if head}
+    several = Counter(dataset for dataset, _ in told)
+    heads = [head if several[row.info.dataset] > 1 else "" for row, head in zip(rows, heads, strict=True)]
+    for parts in ([heads], [heads, names], [heads, paths]):
         called = [_called(title, *said) for title, *said in zip(titles, *parts, strict=True)]
         often = Counter((row.info.dataset, name) for row, name in zip(rows, called, strict=True))
         for index, row in enumerate(rows):

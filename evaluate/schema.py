@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from evaluate.errors import SchemaVersionError, damaged
 
@@ -60,6 +61,8 @@ class RunInfo(BaseModel):
     draw_of: str | None = None
     """The same for features that differ only in which noise was drawn; None if none was, or the run does not say."""
     targets_fingerprint: str
+    length_unit: str | None = None
+    """Of targets: `m`, or `1` where every scene has a unit of its own; None if the run does not say, as for metres."""
     config: dict[str, Any]
     protocols: dict[str, str]
     """Task -> protocol id."""
@@ -70,6 +73,20 @@ class RunInfo(BaseModel):
     created: str
     """ISO 8601 time at which the run was started."""
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunInfo:
+        for task, name in self.protocols.items():
+            if f"/{task}@" not in name:
+                raise ValueError(f"the protocol of {task} is {name}, which is of another task")
+        ids = [probe.id for probe in self.probes]
+        twice = [name for name, count in Counter(ids).items() if count > 1]
+        lost = [probe.id for probe in self.probes if probe.task not in self.protocols]
+        if twice or lost:
+            raise ValueError(
+                f"probe {twice[0]!r} is there twice" if twice else f"the task of probe {lost[0]!r} has no protocol"
+            )
+        return self
 
     @property
     def title(self) -> str:
@@ -88,7 +105,7 @@ class Example:
     """Some frames of one scene with what one probe says about them, at the targets' resolution.
 
     `arrays` holds those of the following that the task has: `rgb` (view, y, x, 3) uint8; `depth`, `depth_pred` (view,
-    y, x) float32 metres; `instance`, `instance_pred` (view, y, x) int32, in
+    y, x) float32 in the run's unit of length; `instance`, `instance_pred` (view, y, x) int32, in
     which 0 is no instance and no cluster; `classes`, `classes_pred` (view, y, x)
     uint8; `intrinsics` (view, 3, 3) in pixels of these arrays; `cam_to_world` (view, 4, 4) with OpenCV axes, both only
     where they are known for all views; `cam_to_world_pred` (view, 4, 4), in the world in which the first view has its
@@ -133,4 +150,5 @@ def read_info(file: Path) -> RunInfo:
         return RunInfo.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        raise damaged(file.parent, f"{file.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = "".join(f"{'.'.join(map(str, first['loc']))}: " for _ in first["loc"][:1])
+        raise damaged(file.parent, f"{file.name}: {where}{first['msg']}") from error

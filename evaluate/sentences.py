@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isnan
 
 from evaluate.metrics.base import MetricInfo
+from evaluate.protocols import SCENE_UNITS
 from evaluate.statistics import LEVEL, Interval
 from evaluate.table import Axis, ModelResult, TapResult
 
@@ -14,16 +16,16 @@ FEW_SCENES = 20
 
 
 def with_interval(metric: MetricInfo, interval: Interval) -> str:
-    """Return `71.2 % [66.0, 76.3]`."""
+    """Return `71.2 % [66.0, 76.3]`; without brackets where there is no interval."""
     low, high = (metric.format(bound, unit=False) for bound in (interval.low, interval.high))
-    return f"{metric.format(interval.value)} [{low}, {high}]"
+    return metric.format(interval.value) + ("" if isnan(interval.low) else f" [{low}, {high}]")
 
 
 def signed(metric: MetricInfo, interval: Interval) -> str:
     """Return a difference: `+33.1 points [28.0, 39.5]`, in points for shares and in the metric's unit otherwise."""
     unit = " points" if metric.unit == "%" else f" {metric.unit}" if metric.unit else ""
     value, low, high = (_plus(metric.format(v, unit=False)) for v in (interval.value, interval.low, interval.high))
-    return f"{value}{unit} [{low}, {high}]"
+    return f"{value}{unit}" + ("" if isnan(interval.low) else f" [{low}, {high}]")
 
 
 def headline(axis: Axis) -> str:
@@ -68,6 +70,14 @@ def notes(axes: Sequence[Axis]) -> list[str]:
         found.append(
             "Intervals of metrics that average over classes are a little off-centre, and a class that is seen in one "
             "test scene only can have an interval of zero width, which says that nothing is known of its spread."
+        )
+    if fewest == 1:
+        found.append("One test scene says nothing of others: where there is no other, there is no interval.")
+    own = sorted({axis.dataset for axis in axes if axis.length_unit == SCENE_UNITS})
+    if own:
+        found.append(
+            f"Lengths on {', '.join(own)} are in {SCENE_UNITS}, since the data has no metres: the unit of a clip is "
+            "its median depth or, without depth, the spread of its cameras."
         )
     if fewest < FEW_SCENES:
         found.append(
@@ -127,9 +137,12 @@ def _against(axis: Axis, rival: ModelResult) -> str:
     metric = axis.protocol.metrics[axis.protocol.primary]
     leader = axis.leader
     here, there = axis.interval(leader.best), axis.interval(rival.best)
-    overlap = "overlap" if here.overlaps(there) else "do not overlap"
+    if isnan(here.low) or isnan(there.low):
+        overlap = "without an interval"
+    else:
+        overlap = f"the intervals {'overlap' if here.overlaps(there) else 'do not overlap'}"
     verdict = "better" if axis.beats(rival, leader) else "worse" if axis.beats(leader, rival) else "no better or worse"
-    does = f"{_who(axis, rival)} does {verdict} ({with_interval(metric, there)}, the intervals {overlap})"
+    does = f"{_who(axis, rival)} does {verdict} ({with_interval(metric, there)}, {overlap})"
     difference = axis.difference(leader.best, rival.best)
     if difference is None:
         return f"{does}, on scenes of its own"

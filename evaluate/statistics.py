@@ -101,8 +101,13 @@ class Estimate:
 
 
 def estimate(protocol: Protocol, statistics: Arrays, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """Return every metric of the protocol over all given scenes, and under the bootstrap over them."""
+    """Return every metric of the protocol over all given scenes, and under the bootstrap over them.
+
+    One scene says nothing of others: its draws are NaN, and there is no interval.
+    """
     scenes = len(next(iter(statistics.values())))
+    if scenes == 1:
+        return Estimate(protocol.reduce(statistics), dict.fromkeys(protocol.metrics, np.full(resamples, np.nan)))
     weights = resample(scenes, seed=seed, resamples=resamples)
     # The value is the row that weighs every scene once: what does not depend on weights is worked out once for both.
     found = protocol.reduce_weighted(statistics, np.concatenate([np.ones((1, scenes)), weights]))
@@ -114,8 +119,11 @@ def estimate(protocol: Protocol, statistics: Arrays, *, seed: int = 0, resamples
 def estimate_classes(
     protocol: Protocol, statistics: Arrays, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, list[Interval]]:
-    """Return every per-class metric of the protocol with its interval, one entry per class."""
+    """Return every per-class metric of the protocol with its interval, one entry per class; of one scene without it."""
     scenes = len(next(iter(statistics.values())))
+    if scenes == 1:
+        known = protocol.per_class(statistics)
+        return {name: [Interval(float(v), math.nan, math.nan) for v in values] for name, values in known.items()}
     draws = protocol.per_class_weighted(statistics, resample(scenes, seed=seed, resamples=resamples))
     return {
         name: [percentile_interval(float(value), draws[name][:, k]) for k, value in enumerate(values)]

@@ -22,7 +22,7 @@ from evaluate.models import (
     tap_order,
 )
 from evaluate.paired import Contributions, contributions
-from evaluate.protocols import TASKS, protocol_of
+from evaluate.protocols import SCENE_UNITS, TASKS, protocol_of
 from evaluate.records import RUN_FILE, Run
 from evaluate.repeats import estimate_repeated_classes, repeat_shares
 from evaluate.rows import Row, group_runs, label_rows, rows_of
@@ -49,17 +49,22 @@ class Axis:
         """Name of the task."""
         return self.protocol.task
 
+    @property
+    def length_unit(self) -> str:
+        """What lengths on the data set are in: `m`, or `evaluate.protocols.SCENE_UNITS`."""
+        return SCENE_UNITS if any(m.info.length_unit not in ("m", None) for m in self.models) else "m"
+
     @cached_property
     def leader(self) -> ModelResult:
         """The first model that is no control, or the first control if there is nothing else."""
         return next((model for model in self.models if not model.is_control), self.models[0])
 
     def twin(self, model: ModelResult) -> ModelResult | None:
-        """Return the same backbone untrained, if it was probed with the same head and `model` is not that itself."""
+        """Return the same backbone untrained, if it was probed with the same head on the same data, and is another."""
         if model.is_control:
             return None
         twins = (m for m in self.models if m.info.untrained and not m.shuffled)
-        return next((m for m in twins if (m.info.model, m.head) == (model.info.model, model.head)), None)
+        return next((m for m in twins if _probed(m) == _probed(model)), None)
 
     def counterpart(self, model: ModelResult) -> ModelResult | None:
         """Return what this axis has in the row of a model of another one, or of its run if it is not trained here."""
@@ -167,7 +172,7 @@ def find_runs(patterns: Sequence[str]) -> list[Run]:
     """
     directories: dict[Path, None] = {}
     for pattern in patterns:
-        if any(sign in pattern for sign in "*?["):
+        if any(sign in pattern for sign in "*?[") and not Path(pattern).exists():
             found = sorted(Path(name) for name in glob(pattern))
             directories |= dict.fromkeys(directory for directory in found if (directory / RUN_FILE).is_file())
         else:
@@ -204,6 +209,10 @@ def build(runs: Sequence[Run], *, seed: int = 0, resamples: int = RESAMPLES, fam
     return axes
 
 
+def _probed(model: ModelResult) -> tuple[str, str | None, str | None]:
+    return model.info.model, model.head, model.info.trained_on
+
+
 def _has(row: Row, task: str, family: str | None) -> bool:
     protocol = row.info.protocols.get(task)
     asked = protocol is not None and (family is None or protocol.startswith(f"{family}/"))
@@ -213,7 +222,8 @@ def _has(row: Row, task: str, family: str | None) -> bool:
 def _axis(dataset: str, task: str, labelled: Sequence[tuple[Row, str]], seed: int, resamples: int) -> Axis:
     _require_same(dataset, task, list({run.path: run for row, _ in labelled for run in row.runs}.values()))
     info = labelled[0][0].info
-    protocol = protocol_of(info.protocols[task], info.classes.get(task, ()))
+    unit = next((row.info.length_unit for row, _ in labelled if row.info.length_unit), None)
+    protocol = protocol_of(info.protocols[task], info.classes.get(task, ()), unit)
     models = [model_result(row, label, protocol, seed, resamples) for row, label in labelled]
     worst = -np.inf if protocol.metrics[protocol.primary].higher_is_better else np.inf
     sign = -1 if worst < 0 else 1

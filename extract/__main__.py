@@ -78,8 +78,18 @@ def extract_features(
     run the same command again after an interruption, with more sites, or without --limit.
     """
     given = {name: value for name, value in locals().items() if name not in ("context", "dry_run", "as_json")}
-    if context.invoked_subcommand is None and not _do(given, dry_run=dry_run, as_json=as_json):
+    if context.invoked_subcommand is not None:
+        _refuse_flags_before(context, context.invoked_subcommand)
+    elif not _do(given, dry_run=dry_run, as_json=as_json):
         raise typer.Exit(1)
+
+
+def _refuse_flags_before(context: typer.Context, command: str) -> None:
+    """Flags of an extraction say nothing to a command that comes after them, and would be passed over in silence."""
+    for each in context.command.params:
+        source = context.get_parameter_source(each.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"give it after {command!r}", param_hint=each.opts[0])
 
 
 def _do(given: dict[str, Any], *, dry_run: bool, as_json: bool) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from extract.arguments import Arguments
@@ -34,8 +36,6 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
 
     plan = complete(asked)
 
-    from torch import OutOfMemoryError
-
     from extract.cached import explain_miss
     from extract.distribute.driver import distribute
     from extract.estimate import estimate
@@ -54,18 +54,12 @@ def run(arguments: Arguments, *, as_json: bool = False) -> bool:
             *(show_size(sizes.missing_bytes), show_size(sizes.free)),
         )
     progress = Progress(quiet=as_json)
-    try:
-        with profiled(arguments, plan) as found:
-            if arguments.cluster is not None:
-                targets, features = distribute(plan, arguments, arguments.cluster, progress)
-            else:
-                targets = write_targets(plan.dataset, plan.clips, plan.table, plan.rows, progress)
-                features = extract(plan, usable_device(arguments.device), progress, arguments.offload)
-    except OutOfMemoryError as error:
-        raise ExtractError(
-            f"--device {arguments.device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
-            "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
-        ) from error
+    with _memory_told(arguments), profiled(arguments, plan) as found:
+        if arguments.cluster is not None:
+            targets, features = distribute(plan, arguments, arguments.cluster, progress)
+        else:
+            targets = write_targets(plan.dataset, plan.clips, plan.table, plan.rows, progress)
+            features = extract(plan, usable_device(arguments.device), progress, arguments.offload)
     failed = {**plan.damaged, **targets.failed} | {
         clip: "\n".join(filter(None, (targets.failed.get(clip), why))) for clip, why in features.failed.items()
     }
@@ -95,6 +89,8 @@ def plan(arguments: Arguments, *, as_json: bool = False, measure: bool = False) 
     Raises:
         ExtractError, StoreError: the request cannot be met; or it shall be measured, and the weights are not here.
     """
+    if arguments.cluster is not None:
+        check_cluster(arguments.cluster)
     asked = outline(arguments)
 
     from extract.cached import explain_miss
@@ -113,8 +109,25 @@ def plan(arguments: Arguments, *, as_json: bool = False, measure: bool = False) 
         note = f"the fingerprint needs the weights, but {str(error).splitlines()[0]}"
         return forecast(asked, None, [note], None, as_json=as_json)
     notes = _agreement(resolved) + explain_miss(resolved)
-    measured = run_two_clips(resolved, usable_device(arguments.device), arguments.offload) if measure else None
-    return forecast(asked, resolved.recipe.fingerprint, notes, measured, as_json=as_json)
+    measured = None
+    if measure:
+        with _memory_told(arguments):
+            measured = run_two_clips(resolved, usable_device(arguments.device), arguments.offload)
+    return forecast(resolved, resolved.recipe.fingerprint, notes, measured, as_json=as_json)
+
+
+@contextmanager
+def _memory_told(arguments: Arguments) -> Iterator[None]:
+    """Says what to do where a device has too little memory."""
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise ExtractError(
+            f"--device {arguments.device}: out of memory ({str(error).splitlines()[0]}). What was committed is kept. "
+            "Try --dtype bfloat16, --offload group, or a smaller --size or --frames."
+        ) from error
 
 
 def _agreement(plan: Plan) -> list[str]:

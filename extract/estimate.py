@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,8 +137,8 @@ def suggestions(outline: Outline, free: int) -> Iterator[str]:
 
 def _all_bytes(outline: Outline) -> int:
     """Of all clips: another type or grid is another store, and nothing of it is there yet."""
-    lengths = [len(outline.table[row].bank) for row in outline.rows]
-    return sum(tap_size(spec, length) for spec in outline.specs() for length in lengths)
+    lengths = Counter(len(outline.table[row].bank) for row in outline.rows)
+    return sum(times * tap_size(spec, length) for spec in outline.specs() for length, times in lengths.items())
 
 
 def _coarser(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -146,7 +147,8 @@ def _coarser(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _clip_memory(outline: Outline) -> int:
-    clip = max((outline.clips[row] for row in outline.rows), key=lambda each: each.n_frames)
+    rows = outline.rows or range(len(outline.table))  # the share of one of many processes may be empty
+    clip = max((outline.clips[row] for row in rows), key=lambda each: each.n_frames)
     height, width = outline.dataset.image_size
     frames = len(outline.family.window(clip.n_frames, clip.bank)[0]) * height * width * 3
     return frames + sum(4 * math.prod(spec.shape) for spec in outline.specs())

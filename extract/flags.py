@@ -150,7 +150,7 @@ def arguments_of(flags: dict[str, Any]) -> Arguments:
         raise typer.BadParameter(
             "give one of them: workers of Dask share the work by themselves", param_hint="--cluster, --world"
         )
-    if given["cluster"] is not None and (given["profile"] or given["profile_to"]):
+    if given["cluster"] is not None and (given.get("profile") or given.get("profile_to")):  # a plan has neither
         raise typer.BadParameter("it tells of this process, and workers are others", param_hint="--profile")
     return Arguments(**given)
 

@@ -203,15 +203,16 @@ def extract(plan: Plan, device: torch.device, progress: Progress, offload: Offlo
             shares = Shares(LocalFolder(plan.path), pending, claims)
             outcome += extraction.run(shares.free(), advance)
             outcome += _wait_for_others(shares, extraction, advance)
-    finalize_if_stale(plan.path)
+    if plan.rows:  # the share of one of many processes may be empty
+        finalize_if_stale(plan.path)
     return outcome
 
 
 def _wait_for_others(shares: Shares, extraction: Extraction, advance: Callable[[], None]) -> Outcome:
     """See what others have claimed through to the end, be it by them or, if they died, by us."""
     outcome = Outcome()
-    if shares.left:
-        log.info("%d clips are in the hands of %s; waiting", len(shares.left), ", ".join(shares.holders()) or "others")
+    if holders := shares.holders():
+        log.info("%d clips are in the hands of %s; waiting", len(shares.left), ", ".join(holders))
     while shares.left:
         outcome += extraction.run(shares.free(), advance)
         if shares.left:

@@ -14,15 +14,8 @@ from extract.backbones.base import Family, NoiseLevel, Site
 from extract.datasets.base import Clip, Dataset
 from extract.errors import DataError, ExtractError, UnknownNameError
 from extract.identity import dataset_recipe, feature_recipe
-from store import (
-    ArraySpec,
-    ClipRow,
-    Coordinate,
-    FeatureStore,
-    Recipe,
-    place,
-    root,
-)
+from store import ArraySpec, ClipRow, Coordinate, FeatureStore, Recipe, place, root
+from store.arrays import differing, identity
 from store.head import RECIPE
 from store.suggest import did_you_mean
 
@@ -86,11 +79,14 @@ class Outline:
         return select_rows(self.table, self.request.split, self.request.limit)[rank::world]
 
     def pending(self) -> dict[int, list[Tap]]:
-        """Rows asked for that lack taps, with the taps that no commit covers yet."""
-        if not (self.path / RECIPE).exists():
+        """Rows asked for that lack taps, with the taps that no commit covers yet.
+
+        A store in our place that is plainly of something else, as `create` would find, holds nothing of this.
+        """
+        store = FeatureStore.open(self.path) if (self.path / RECIPE).exists() else None
+        if store is None or not self._same(store):
             return {row: list(self.taps) for row in self.rows}
-        committed = FeatureStore.open(self.path).committed
-        held = {tap.name: committed.mask(tap.name) for tap in self.taps}
+        held = {tap.name: store.committed.mask(tap.name) for tap in self.taps}
         missing = {row: [tap for tap in self.taps if not held[tap.name][row]] for row in self.rows}
         return {row: taps for row, taps in missing.items() if taps}
 
@@ -112,6 +108,14 @@ class Outline:
         description = "first and last clip frame that the features of this bank row summarise"
         return bank_coordinate(self.table) | {"span": Coordinate(span, ("clip", "frame", "bound"), description)}
 
+    def _same(self, store: FeatureStore) -> bool:
+        """Whether clips and arrays of a store are those asked for; the recipe is not known yet."""
+        there = {name: identity(info.spec()) for name, info in store.arrays.items()}
+        asked = {spec.name: identity(spec) for spec in self.specs()}
+        return list(store.clips) == list(self.table) and not any(
+            differing(there[name], asked[name]) for name in there.keys() & asked.keys()
+        )
+
     def _spec(self, tap: Tap) -> ArraySpec:
         rows, columns = self.grid(tap.site)
         height, width = self.dataset.image_size
@@ -131,6 +135,9 @@ class Plan(Outline):
     """An extraction, resolved."""
 
     recipe: Recipe
+
+    def _same(self, store: FeatureStore) -> bool:
+        return store.recipe == self.recipe and list(store.clips) == list(self.table)
 
 
 def make_plan(family: Family, dataset: Dataset, request: Request) -> Plan:

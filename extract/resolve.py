@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from extract.plan import Outline
     from store import ClipRow
 
+log = logging.getLogger(__name__)
+
 
 def outline(arguments: Arguments, known: Sequence[ClipRow] | None = None) -> Outline:
     """What is asked for, resolved as far as it can be without weights; for `known` see `make_outline`.
@@ -89,6 +91,10 @@ def share(rank: int | None, world: int | None, environment: Mapping[str, str]) -
         if not (said[0].isdecimal() and said[1].isdecimal()):
             return 0, 1
         rank, world = int(said[0]), int(said[1])
+        if world > 1:
+            log.info(
+                "rank %d of %d, as RANK and WORLD_SIZE say: this process takes its share of the clips", rank, world
+            )
     if rank is None or world is None or rank >= world:
         raise ExtractError(
             f"--rank {rank} --world {world}: give both, and ranks from 0, for example "

@@ -121,13 +121,18 @@ class ArrayInfo:
         return self.name + SCALE if self.dtype == INT8_CHANNEL else None
 
     def shard(self, row: int) -> str:
-        """Name of the file of one clip: Zarr chunk key with separator `.`."""
-        return f"{GROUP}/{self.name}/c.{row}{'.0' * (len(self.shape) - 1)}"
+        """Name of the file of one clip."""
+        return shard_name(self.name, row, len(self.shape))
 
     def spec(self, dtype: str | None = None) -> ArraySpec:
         """The specification that makes this array again, in another storage type if given."""
         attrs = {name: value for name, value in self.attrs.items() if name not in ("logical_dtype", "scale")}
         return ArraySpec(self.name, self.shape[1:], dtype or self.dtype, self.dims[1:], attrs, "zstd" in self.codecs)
+
+
+def shard_name(array: str, row: int, axes: int) -> str:
+    """Name of the file of one clip in an array of so many axes, the clip's included: Zarr chunk key, separator `.`."""
+    return f"{GROUP}/{array}/c.{row}{'.0' * (axes - 1)}"
 
 
 def identity(array: ArraySpec | ArrayInfo) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import os
 import re
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ class Claims:
             except OSError as error:
                 log.debug("%s: no claim can be made (%s)", path, error)
                 return True
-            with os.fdopen(descriptor, "w") as file:
+            with suppress(OSError), os.fdopen(descriptor, "w") as file:  # on a full disk it says nothing, but it lives
                 json.dump(self._me._asdict(), file)
             with self._lock:
                 self._held.add(row)
@@ -154,7 +154,7 @@ class Claims:
         holder = self.holder(row)
         if holder is not None and self._is_dead(holder):
             return False
-        now = time.monotonic()
+        now = monotonic()
         known, since = self._seen.get(row, (None, now))
         if known != stamp:
             self._seen[row] = stamp, now

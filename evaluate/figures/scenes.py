@@ -41,13 +41,20 @@ def scene_ticks(axis: Axis, axes: Sequence[Axis], looks: Looks) -> Drawn | None:
         plot.spines["left"].set_visible(False)
     left_out = sum(not model.is_control for model in axis.models) - sum(not model.is_control for model in models)
     rest = f" {left_out} weaker models are in the table only." if left_out > 0 else ""
+    best = axis.leader.best
+    alone = axis.contributions(best, best.scenes, axis.protocol.primary).exact
+    pooled = (
+        ""
+        if alone
+        else " The metric is not a mean over scenes but pools what is in them: the dot may lie beside the ticks."
+    )
     return Drawn(
         "scenes",
         f"scenes-{axis.dataset}-{axis.task}",
         f"{place(axis, axes)}: {metric.title} scene by scene",
         "One thin tick per test scene, measured on that scene alone, for each model's best tap. The dot is the value "
         "over all scenes and the bar below it its 95 % interval: it says how sure the dot is, not how far scenes lie "
-        f"apart.{rest}",
+        f"apart.{pooled}{rest}",
         figure,
     )
 

@@ -66,6 +66,8 @@ class Protocol(ABC):
     class_metrics: ClassVar[Mapping[str, MetricInfo]] = {}
     dims: ClassVar[Mapping[str, tuple[str, ...]]]
     """Name of every statistic -> names of its axes within one scene."""
+    holds_lock: ClassVar[bool] = False
+    """Whether `score_scene` is long work that holds Python's lock, so that threads would wait for each other."""
 
     def __init__(self, classes: Sequence[str] = (), family: str = "standard") -> None:
         self.classes = tuple(classes)
@@ -143,6 +145,19 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
     bottom = np.broadcast_to(np.asarray(denominator, np.float64), top.shape)
     quotient: NDArray[np.float64] = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
     return quotient
+
+
+def median(values: Shaped[np.ndarray, " value"]) -> float:
+    """Return what `numpy.median` does of finite numbers in float64, several times as fast; NaN of none.
+
+    Its partition around two places at once does not use the processor's vector instructions, one around one does.
+    """
+    half = len(values) // 2
+    if not len(values):
+        return float("nan")
+    parted = np.partition(values, half)
+    upper = float(parted[half])
+    return upper if len(values) % 2 else (float(parted[:half].max()) + upper) / 2
 
 
 def take(arrays: Arrays, name: str, dims: str, role: str) -> NDArray[Any]:

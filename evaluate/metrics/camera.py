@@ -69,12 +69,12 @@ def pair_counts(
     both errors in bins of one degree up to `AUC_LIMIT`. Pairs that did not move count for rotation only.
     """
     found = {
-        "rotation_found": [np.sum(rotation_error < limit) for limit in THRESHOLDS],
-        "direction_found": [np.sum(direction_error[moved] < limit) for limit in THRESHOLDS],
+        "rotation_found": [np.count_nonzero(rotation_error < limit) for limit in THRESHOLDS],
+        "direction_found": [np.count_nonzero(direction_error[moved] < limit) for limit in THRESHOLDS],
     }
     worse = np.maximum(rotation_error, direction_error)[moved]
     histogram, _ = np.histogram(worse, bins=np.arange(AUC_LIMIT + 1))
-    counts = {"pairs": len(moved), "moved_pairs": moved.sum(), "histogram": histogram, **found}
+    counts = {"pairs": len(moved), "moved_pairs": np.count_nonzero(moved), "histogram": histogram, **found}
     return {name: np.asarray(count, np.int64) for name, count in counts.items()}
 
 

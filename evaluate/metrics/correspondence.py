@@ -111,9 +111,10 @@ class CorrespondenceProtocol(Protocol):
         turn = np.digitize(take(target, "angle", "window pair", "target"), TURNS[1:-1])
         bins = np.arange(len(TURNS) - 1)
         counted = (turn[..., None] == bins)[..., None, :] & visible[..., None]  # window pair query bin
+        centimetres = 100 * self._metres(matches, target)
         near = {
             "found_pixel": np.stack([pixels < limit for limit in PIXELS], -1),
-            "found_metre": np.stack([100 * self._metres(matches, target) < limit for limit in CENTIMETRES], -1),
+            "found_metre": np.stack([centimetres < limit for limit in CENTIMETRES], -1),
         }
         return {
             "queries": counted.sum((0, 1, 2)),

@@ -10,12 +10,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, scene_means, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, median, ratio, same_shape, scene_means, take
 
 _SUMS = (
     *("pixels", "absrel", "square", "log10", "log_error", "log_error_square", "delta1", "delta2", "delta3"),
     *("absrel_median", "log_target", "log_target_square", "sqrel", "absrel_affine"),
 )
+_PIXELS = 1 << 15
+"""Pixels at a time: they stay in the processor's cache."""
 
 
 def depth_sums(
@@ -32,32 +34,46 @@ def depth_sums(
         `log_error` = ln p - ln g; `delta<k>` counts max(p/g, g/p) < 1.25^k (Eigen et al. 2014, section 4);
         `absrel_median` = absrel after every frame's prediction was scaled by median(g) / median(p);
         `log_target` = ln g; `sqrel` = (p - g)^2 / g; `absrel_affine` = absrel after every frame's prediction went
-        through `affine`.
+        through the line of `affine_fit`.
 
     Raises:
         InputError: the prediction is not a positive number at a valid pixel.
     """
     sums = np.zeros(len(_SUMS))
-    for predicted, true in zip(prediction, target, strict=True):  # one frame at a time stays in the processor's cache
-        valid = true > 0
-        if valid.any():
-            sums += _frame_sums(predicted[valid], true[valid])
+    for predicted, true in zip(prediction, target, strict=True):
+        valid = np.flatnonzero(true > 0)  # quicker to take by than a mask
+        if len(valid):
+            sums += _frame_sums(predicted.ravel()[valid], true.ravel()[valid])
     return {name: np.asarray(value) for name, value in zip(_SUMS, sums, strict=True)}
 
 
 def _frame_sums(guess: Float[np.ndarray, " pixel"], truth: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " sum"]:
     """Return the sums of one frame, in the order of `_SUMS`."""
-    p, g = guess.astype(np.float64), truth.astype(np.float64)
-    if not (p.min() > 0 and p.max() < np.inf):  # also catches NaN, which compares as false
-        worst = p[~(np.isfinite(p) & (p > 0))][0]
+    if not (guess.min() > 0 and guess.max() < np.inf):  # also catches NaN, which compares as false
+        worst = guess[~(np.isfinite(guess) & (guess > 0))][0]
         raise InputError(
             f"predicted depth must be positive and finite at valid pixels; got {worst}; clip the prediction"
         )
-    log_target = np.log(g)
-    log_error = np.log(p) - log_target
+    rescale, line = median(truth) / median(guess), affine_fit(guess, truth)
+    sums = np.zeros(len(_SUMS))
+    for start in range(0, len(guess), _PIXELS):
+        stop = start + _PIXELS
+        sums += _sums(guess[start:stop], truth[start:stop], rescale, line)
+    return sums
+
+
+def _sums(
+    guess: Float[np.ndarray, " pixel"],
+    truth: Float[np.ndarray, " pixel"],
+    rescale: float,
+    line: tuple[float, float],
+) -> Float[np.ndarray, " sum"]:
+    p, g = guess.astype(np.float64), truth.astype(np.float64)
+    scaled = p / g
+    log_target, log_error = np.log(g), np.log(scaled)
     size = np.abs(log_error)
-    error = p - g
-    relative = error / g
+    error, relative = p - g, scaled - 1
+    scale, shift = line
     return np.array(
         [
             len(g),
@@ -67,34 +83,29 @@ def _frame_sums(guess: Float[np.ndarray, " pixel"], truth: Float[np.ndarray, " p
             log_error.sum(),
             log_error @ log_error,
             *(np.count_nonzero(size < k * np.log(1.25)) for k in (1, 2, 3)),
-            np.abs(_median(truth) / _median(guess) * p / g - 1).sum(),
+            np.abs(rescale * scaled - 1).sum(),
             log_target.sum(),
             log_target @ log_target,
             error @ relative,
-            np.abs(affine(p, g) / g - 1).sum(),
+            np.abs((scale * p + shift) / g - 1).sum(),
         ]
     )
 
 
-def _median(values: Float[np.ndarray, " value"]) -> float:
-    """Return what `numpy.median` of the same values in float64 does, from what they came as."""
-    middle = len(values) // 2
-    places = [middle] if len(values) % 2 else [middle - 1, middle]
-    return float(np.partition(values, places)[places].astype(np.float64).mean())
-
-
-def affine(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> Float[np.ndarray, " pixel"]:
-    """Return s p + t with the scale s and shift t that make sum (s p + t - g)^2 least.
+def affine_fit(p: Float[np.ndarray, " pixel"], g: Float[np.ndarray, " pixel"]) -> tuple[float, float]:
+    """Return the scale s and the shift t that make sum (s p + t - g)^2 least.
 
     Least squares in depth, as for Marigold (Ke et al. 2024, section 4.1); MiDaS (Ranftl et al. 2020) fits disparity. A
     constant prediction becomes the mean of g.
     """
-    x, y = p - p.mean(), g - g.mean()
-    spread = x @ x
+    p, g = p.astype(np.float64, copy=False), g.astype(np.float64, copy=False)
+    means = float(p.mean()), float(g.mean())
+    x, y = p - means[0], g - means[1]
+    spread = float(x @ x)
     # Rounding alone gives a constant some spread.
-    constant = spread <= len(p) * (1e-9 * p.max()) ** 2
-    fitted: NDArray[np.float64] = g.mean() + (0.0 if constant else (x @ y) / spread) * x
-    return fitted
+    constant = spread <= len(p) * (1e-9 * float(p.max())) ** 2
+    scale = 0.0 if constant else float(x @ y) / spread
+    return scale, means[1] - scale * means[0]
 
 
 class DepthProtocol(Protocol):

@@ -76,7 +76,8 @@ def cluster(embeddings: Float[np.ndarray, "view gy gx d"]) -> Int[np.ndarray, "v
     size = max(2, round(MIN_CLUSTER * cells))
     rows = principal_components(embeddings.reshape(-1, embeddings.shape[-1]), COMPONENTS)
     labels = HDBSCAN(min_cluster_size=size, min_samples=density, algorithm="kd_tree", copy=True).fit(rows).labels_
-    return np.asarray(labels, np.int64).reshape(shape)
+    # As small as the ids allow: they are read once for every pixel.
+    return np.asarray(labels, np.min_scalar_type(-len(rows))).reshape(shape)
 
 
 def resample(embeddings: Float[np.ndarray, "view gy gx d"], side: int = GRID) -> Float[np.ndarray, "view side side d"]:
@@ -111,10 +112,10 @@ def _resampling(old: int, new: int) -> Float[np.ndarray, "new old"]:
 def upsample_nearest(labels: Int[np.ndarray, "view gy gx"], size: tuple[int, int]) -> Int[np.ndarray, "view y x"]:
     """Return label maps of `size` (y, x); every pixel takes the label of the cell that its centre lies in."""
     rows, columns = (
-        ((np.arange(fine) + 0.5) * coarse / fine).astype(np.int64)
-        for fine, coarse in zip(size, labels.shape[1:], strict=True)
+        ((np.arange(pixels) + 0.5) * cells / pixels).astype(np.int64)
+        for pixels, cells in zip(size, labels.shape[1:], strict=True)
     )
-    return labels[:, rows[:, None], columns[None, :]]
+    return np.asarray(labels.take(columns, axis=2).take(rows, axis=1))  # whole rows are copied
 
 
 def contingency(
@@ -125,9 +126,10 @@ def contingency(
     clusters, columns = _numbered(labels)
     shape = (len(labels), len(ids), len(clusters))
     table = np.zeros(shape, np.int64)
+    small = np.min_scalar_type(shape[1] * shape[2])  # is quicker to calculate with
     for view, (row, column) in enumerate(zip(rows, columns, strict=True)):  # one view stays in the processor's cache
-        flat = row.astype(np.int64).ravel() * shape[2] + column.ravel()
-        table[view] = np.bincount(flat, minlength=shape[1] * shape[2]).reshape(shape[1:])
+        pairs = row.astype(small) * small.type(shape[2]) + column
+        table[view] = np.bincount(pairs.ravel(), minlength=shape[1] * shape[2]).reshape(shape[1:])
     pixels = table.sum(axis=0)
     there, found = pixels.any(axis=1), pixels.any(axis=0)
     return table[:, there][:, :, found], ids[there], clusters[found]
@@ -241,6 +243,7 @@ class GroupingProtocol(Protocol):
     """Every metric is a mean over scenes: over the instances of all the scene's windows, `ari` over its windows."""
 
     task = "grouping"
+    holds_lock = True
     primary = "t_miou"
     metrics: ClassVar[Mapping[str, MetricInfo]] = {
         "t_miou": MetricInfo(
@@ -261,7 +264,8 @@ class GroupingProtocol(Protocol):
     def score_scene(self, prediction: Arrays, target: Arrays) -> dict[str, NDArray[Any]]:
         """Return sums of `embeddings` (window, view, gy, gx, d) against `instances` (window, view, y, x)."""
         embeddings = take(prediction, "embeddings", "window view gy gx d", "prediction")
-        instances = take(target, "instances", "window view y x", "target")
+        # What was picked along y and x need not lie in memory as it is read here.
+        instances = np.ascontiguousarray(take(target, "instances", "window view y x", "target"))
         if embeddings.shape[:2] != instances.shape[:2]:
             raise InputError(f"embeddings have (window, view) {embeddings.shape[:2]}, instances {instances.shape[:2]}")
         if not np.isfinite(embeddings).all():

@@ -41,9 +41,9 @@ def umeyama(source: Float[np.ndarray, "point 3"], target: Float[np.ndarray, "poi
     mean_source, mean_target = source.mean(axis=0), target.mean(axis=0)
     x, y = source - mean_source, target - mean_target
     u, singular, vt = np.linalg.svd(y.T @ x / len(x))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * sign) @ vt
-    variance = np.mean(np.sum(x**2, axis=1))
+    variance = np.vdot(x, x) / len(x)
     scale = float(np.sum(singular * sign) / variance) if variance > 0 else 0.0
     return Similarity(scale, rotation, mean_target - scale * rotation @ mean_source)
 

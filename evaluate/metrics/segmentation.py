@@ -28,9 +28,11 @@ def confusion(
         # All pixels are counted, and those without a label left out: quicker than to pick the others.
         truth, guess = target.ravel(), prediction.ravel()
         flat = np.zeros((classes + 1) ** 2, np.int64)
+        small = np.min_scalar_type(len(flat))  # is quicker to calculate with
         for start in range(0, len(truth), _PIXELS):
             some = slice(start, start + _PIXELS)
-            flat += np.bincount(truth[some].astype(np.int64) * (classes + 1) + guess[some], minlength=len(flat))
+            pairs = truth[some].astype(small) * small.type(classes + 1) + guess[some]
+            flat += np.bincount(pairs, minlength=len(flat))
         counts = flat.reshape(classes + 1, classes + 1)
         if not counts[1:, 0].any():
             return counts[1:, 1:]

@@ -48,7 +48,7 @@ def said(comparison: Comparison) -> list[str]:
             f"{', '.join(comparison.elsewhere)}."
         )
     for task, (head, *others) in comparison.heads.items():
-        lines.append(f"{task}: with the head {head}, which most models here have; {', '.join(others)} stand elsewhere.")
+        lines.append(f"{task}: with the head {head} alone; probed as well, and not shown here: {', '.join(others)}.")
     lines += [f"note: {caveat}" for caveat in _caveats(comparison)]
     return [*lines, f"note: {table.note}"]
 

@@ -101,3 +101,8 @@ def published(name: str) -> Table:
     if name not in TABLES:
         raise InputError(f"no published table {name!r} to compare with. {did_you_mean(name, TABLES)}")
     return Table.model_validate(json.loads((_HERE / TABLES[name]).read_text("utf-8")))
+
+
+def name_of(table: Table) -> str:
+    """Return what `--compare` calls a table."""
+    return next(name for name in TABLES if published(name) == table)

@@ -8,6 +8,9 @@ from pathlib import Path
 from evaluate.export import write_csv, write_markdown
 from evaluate.figures import draw
 from evaluate.latex import write_latex
+from evaluate.published.files import write_comparison
+from evaluate.published.found import comparisons
+from evaluate.published.tables import name_of
 from evaluate.report.page import write_report
 from evaluate.results.parquet import write_scores
 from evaluate.table import Axis
@@ -25,7 +28,7 @@ def write(axes: Sequence[Axis], out: Path, formats: Collection[str], command: st
         command: what makes this report, to be shown in the page.
 
     Returns:
-        The files written: the page, tables, then figures.
+        The files written: the page, tables (also of what stands beside a published one), then figures.
     """
     out.mkdir(parents=True, exist_ok=True)
     drawn = list(draw(axes)) if {"html", "svg", "png"} & set(formats) else []
@@ -42,6 +45,8 @@ def write(axes: Sequence[Axis], out: Path, formats: Collection[str], command: st
         if name in formats:
             files.append(out / f"results.{ending}")
             writer(axes, files[-1])
+    for comparison in comparisons(axes) if {"csv", "latex"} & set(formats) else ():
+        files += write_comparison(comparison, out, name_of(comparison.table), formats)
     if endings := [ending for ending in ("svg", "png") if ending in formats]:
         folder = out / FIGURES
         folder.mkdir(exist_ok=True)

@@ -101,6 +101,11 @@ def gradient(name: str) -> str:
     return f"linear-gradient(to right, {', '.join(to_hex(colormaps[name](t)) for t in np.linspace(0, 1, 9))})"
 
 
+def lengths(low: float, high: float, unit: str) -> tuple[str, str, str]:
+    """Return how both ends of a bar and its middle are called."""
+    return f"{low:.1f} {unit}", f"{(low + high) / 2:.1f} {unit}", f"{high:.1f} {unit}"
+
+
 def distinct(count: int) -> list[Colour]:
     """Return `count` different colours: every hue once, then the hues in as many tints as it takes."""
     tints = max(-(-count // len(_HUES)) - 1, 0)

@@ -21,6 +21,7 @@ from evaluate.report.paint import (
     distinct,
     gradient,
     jpeg,
+    lengths,
     painted,
     png,
 )
@@ -34,14 +35,14 @@ MOST_CLAIMS, LEAST_FALSE = 12, 4
 _FEATURES = "features: principal components as red, green, blue"
 
 
-def panels(example: Example, classes: Sequence[str]) -> Panels | None:
-    """Return the panels of an example, or None if it has nothing that can be drawn."""
+def panels(example: Example, classes: Sequence[str], unit: str = "m") -> Panels | None:
+    """Return the panels of an example, lengths in `unit`, or None if it has nothing that can be drawn."""
     arrays = example.arrays
     if "rgb" not in arrays:
         return None
     for needed, draw in _DRAWN.items():
         if set(needed) <= set(arrays):
-            drawn = draw(example, classes)
+            drawn = draw(example, classes, unit)
             first = [Row("frame", [jpeg(view) for view in arrays["rgb"]])]
             if "features_pca" in arrays:
                 first.append(Row(_FEATURES, [png(view) for view in arrays["features_pca"]], cells=True))
@@ -49,7 +50,7 @@ def panels(example: Example, classes: Sequence[str]) -> Panels | None:
     return None
 
 
-def _depth(example: Example, classes: Sequence[str]) -> Panels:
+def _depth(example: Example, classes: Sequence[str], unit: str) -> Panels:
     truth, guess = (example.arrays[name] for name in ("depth", "depth_pred"))
     valid = truth > 0
     low, high = (float(bound) for bound in np.percentile(truth[valid], (1, 99))) if valid.any() else (0.0, 1.0)
@@ -62,7 +63,7 @@ def _depth(example: Example, classes: Sequence[str]) -> Panels:
             Row("relative error", [jpeg(view) for view in coloured(error / MAX_ERROR, "inferno", valid)]),
         ],
         bars=[
-            Bar("depth", gradient("viridis_r"), (f"{low:.1f} m", f"{(low + high) / 2:.1f} m", f"{high:.1f} m")),
+            Bar("depth", gradient("viridis_r"), lengths(low, high, unit)),
             Bar(
                 "relative error", gradient("inferno"), ("0 %", f"{50 * MAX_ERROR:.0f} %", f"≥ {100 * MAX_ERROR:.0f} %")
             ),
@@ -70,7 +71,7 @@ def _depth(example: Example, classes: Sequence[str]) -> Panels:
     )
 
 
-def _instances(example: Example, classes: Sequence[str]) -> Panels:
+def _instances(example: Example, classes: Sequence[str], unit: str) -> Panels:
     """Clusters take the colour of the instance they are matched to; those matched to nothing are shades of grey."""
     rgb, truth, guess = (example.arrays[name] for name in ("rgb", "instance", "instance_pred"))
     instances = [int(k) for k in np.unique(truth) if k > 0]
@@ -92,7 +93,7 @@ def _instances(example: Example, classes: Sequence[str]) -> Panels:
     )
 
 
-def _segmentation(example: Example, classes: Sequence[str]) -> Panels:
+def _segmentation(example: Example, classes: Sequence[str], unit: str) -> Panels:
     rgb, truth, guess = (example.arrays[name] for name in ("rgb", "classes", "classes_pred"))
     present = [int(k) for k in np.union1d(truth, guess) if 0 < k <= len(classes)]
     colours = dict(zip(present, distinct(len(present)), strict=True))
@@ -111,7 +112,7 @@ def _segmentation(example: Example, classes: Sequence[str]) -> Panels:
     )
 
 
-def _tags(example: Example, classes: Sequence[str]) -> Panels:
+def _tags(example: Example, classes: Sequence[str], unit: str) -> Panels:
     scores, there = example.arrays["scores"], example.arrays["labels"].astype(bool)
     count = int(there.sum()) + max(LEAST_FALSE, MOST_CLAIMS - int(there.sum()))
     order = sorted(range(len(scores)), key=lambda k: (not there[k], -scores[k], k))[:count]
@@ -119,7 +120,7 @@ def _tags(example: Example, classes: Sequence[str]) -> Panels:
     return Panels([], claims=sorted(claims, key=lambda claim: -claim.score))
 
 
-_DRAWN: dict[tuple[str, ...], Callable[[Example, Sequence[str]], Panels]] = {
+_DRAWN: dict[tuple[str, ...], Callable[[Example, Sequence[str], str], Panels]] = {
     ("depth", "depth_pred"): _depth,
     ("instance", "instance_pred"): _instances,
     ("classes", "classes_pred"): _segmentation,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from evaluate.report.paint import Bar, Key, Panels, Row, coloured, gradient, jpeg
+from evaluate.report.paint import Bar, Key, Panels, Row, coloured, gradient, jpeg, lengths
 from evaluate.schema import Example
 
 MAX_DISTANCE, MAX_ANGLE = 0.5, 60.0
@@ -22,15 +22,15 @@ _WIDTH, _HEIGHT, _MARGIN, _FOOT, _WEDGE = 360, 250, 26, 18, 16
 Poses = Float[np.ndarray, "view 4 4"]
 
 
-def point_panels(example: Example, classes: Sequence[str]) -> Panels:
+def point_panels(example: Example, classes: Sequence[str], unit: str) -> Panels:
     """Distance along the first view's axis, true and predicted, and how far apart both points are."""
     truth, guess, valid = (example.arrays[name] for name in ("points", "points_pred", "points_valid"))
     ahead = truth[..., 2]
     low, high = (float(bound) for bound in np.percentile(ahead[valid], (1, 99))) if valid.any() else (0.0, 1.0)
     high = max(high, low + 1e-3)
     first = np.linalg.norm(truth[0][valid[0]], axis=-1)
-    unit = float(first.mean()) if len(first) else 1.0
-    error = np.linalg.norm(guess - truth, axis=-1) / unit
+    extent = float(first.mean()) if len(first) else 1.0
+    error = np.linalg.norm(guess - truth, axis=-1) / extent
     maps = {
         "ahead of the first view, truth": coloured((ahead - low) / (high - low), "viridis_r", valid),
         "ahead of the first view, predicted": coloured((guess[..., 2] - low) / (high - low), "viridis_r"),
@@ -39,13 +39,13 @@ def point_panels(example: Example, classes: Sequence[str]) -> Panels:
     return Panels(
         [Row(title, [jpeg(view) for view in views]) for title, views in maps.items()],
         bars=[
-            Bar("ahead", gradient("viridis_r"), (f"{low:.1f} m", f"{(low + high) / 2:.1f} m", f"{high:.1f} m")),
+            Bar("ahead", gradient("viridis_r"), lengths(low, high, unit)),
             Bar("distance", gradient("inferno"), ("0", f"{MAX_DISTANCE / 2:g}", f"≥ {MAX_DISTANCE:g}")),
         ],
     )
 
 
-def normal_panels(example: Example, classes: Sequence[str]) -> Panels:
+def normal_panels(example: Example, classes: Sequence[str], unit: str) -> Panels:
     """Normals as colours, red to the right, green up, blue towards the camera; and the angle between both."""
     truth, guess = (example.arrays[name].astype(np.float64) for name in ("normals", "normals_pred"))
     valid = np.asarray(truth.any(axis=-1))
@@ -72,7 +72,7 @@ def _directions(
     return shown.astype(np.uint8)
 
 
-def match_panels(example: Example, classes: Sequence[str]) -> Panels:
+def match_panels(example: Example, classes: Sequence[str], unit: str) -> Panels:
     """The queries' dots have the colours of their places in the first view, wherever they are and were found."""
     rgb, queries, positions, matches, visible = (
         example.arrays[name] for name in ("rgb", "queries", "positions", "matches", "visible")
@@ -122,17 +122,17 @@ def _dotted(
     return jpeg(np.asarray(canvas), _CANVAS)
 
 
-def camera_panels(example: Example, classes: Sequence[str]) -> Panels:
+def camera_panels(example: Example, classes: Sequence[str], unit: str) -> Panels:
     """Cameras from above and from the side, in the first view's frame."""
     truth, guess = (example.arrays[name].astype(np.float64) for name in ("cam_to_world", "cam_to_world_pred"))
     home = np.linalg.inv(truth[0])
     sides = [("truth", "var(--ink)", home @ truth), ("predicted", "var(--accent)", home @ guess)]
-    drawings = [_plan(sides, axes, title) for axes, title in (((0, 2), "from above"), ((2, 1), "from the side"))]
+    drawings = [_plan(sides, axes, title, unit) for axes, title in (((0, 2), "from above"), ((2, 1), "from the side"))]
     keys = [Key("true cameras", "var(--ink)"), Key("predicted cameras", "var(--accent)")]
     return Panels([], keys, drawings=drawings)
 
 
-def _plan(sides: Sequence[tuple[str, str, Poses]], axes: tuple[int, int], title: str) -> str:
+def _plan(sides: Sequence[tuple[str, str, Poses]], axes: tuple[int, int], title: str, unit: str) -> str:
     """Return a drawing of cameras: of `axes`, the first goes right and the second up; y, which points down, down."""
     up = np.array([1.0, -1.0 if axes[1] == 1 else 1.0])
     flat = [poses[:, axes, 3] * up for _, _, poses in sides]
@@ -148,7 +148,7 @@ def _plan(sides: Sequence[tuple[str, str, Poses]], axes: tuple[int, int], title:
         ahead = poses[:, axes, 2] * up * (1, -1)
         for view, ((x, y), (u, v)) in enumerate(zip(at.tolist(), ahead.tolist(), strict=True)):
             parts.append(_camera(x, y, u, v, colour, f"{name}, view {view}"))
-    parts.append(_ruler(extent, scale, title))
+    parts.append(_ruler(extent, scale, title, unit))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="True and predicted cameras {title}">'
         f"{''.join(parts)}</svg>"
@@ -166,12 +166,12 @@ def _camera(x: float, y: float, u: float, v: float, colour: str, name: str) -> s
     )
 
 
-def _ruler(extent: float, scale: float, title: str) -> str:
+def _ruler(extent: float, scale: float, title: str, unit: str) -> str:
     length = 10.0 ** math.floor(math.log10(extent))
     end, base = _MARGIN + length * scale, _HEIGHT - 8
     style = 'fill="var(--muted)" font-size="12"'
     return (
         f'<path d="M{_MARGIN} {base - 4}H{end:.1f}" stroke="var(--muted)" stroke-width="2"/>'
-        f'<text x="{end + 7:.1f}" y="{base}" {style}>{length:g} m</text>'
+        f'<text x="{end + 7:.1f}" y="{base}" {style}>{length:g} {unit}</text>'
         f'<text x="{_WIDTH - _MARGIN}" y="{base}" text-anchor="end" {style}>{title}</text>'
     )

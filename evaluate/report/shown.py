@@ -46,7 +46,7 @@ def examples(axis: Axis, scenes: Sequence[SceneValue]) -> list[Shown]:
     taps = {probe.id: probe.tap for run in axis.leader.runs for probe in run.info.probes}
     shown: list[Shown] = []
     for item in _chosen(_kept(axis), scenes, metric):
-        pictures = panels(item, axis.protocol.classes)
+        pictures = panels(item, axis.protocol.classes, axis.length_unit)
         if pictures is not None:
             value, rank = _standing(item, scenes)
             usual = rank.startswith(MEDIAN)

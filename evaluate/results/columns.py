@@ -41,7 +41,7 @@ _RULES = {
     "metric": Column("string", "name of the metric, such as absrel"),
     "primary": Column("bool", "whether it is the one that the task's best tap is chosen by"),
     "higher_is_better": Column("bool", "which way is better"),
-    "unit": Column("string", "%, m, °, or empty; with % the value is a fraction"),
+    "unit": Column("string", "%, m, scene units, °, or empty; with % the value is a fraction"),
 }
 _PROBE = {
     "tap": Column("string", "array of the feature store: site, or site@noise"),

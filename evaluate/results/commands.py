@@ -85,6 +85,10 @@ def query(
     any_tap: Annotated[
         bool, typer.Option("--any-tap", help="With --best: all taps, not only those that were chosen on val.")
     ] = False,
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="With --best: controls compete too (untrained, shuffled, pixels, position)."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the printed table.")] = 50,
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
@@ -95,8 +99,8 @@ def query(
     with _told():
         import pandas as pd
 
-        if best is None and (per or any_tap):
-            raise QueryError("--per and --any-tap are of no meaning without --best METRIC")
+        if best is None and (per or any_tap or controls):
+            raise QueryError("--per, --any-tap and --controls are of no meaning without --best METRIC")
         if file and (runs or more):
             raise QueryError("results come from --file or from --runs, not from both; `export` puts them into one file")
         sources = list(map(str, file or ())) or [*(runs or []), *(more or [])] or ["runs"]
@@ -105,15 +109,29 @@ def query(
         if best is not None:
             if found is not Level.scores:
                 raise QueryError(f"--best needs rows of all test scenes (--level scores), these are of {found.value}")
-            from evaluate.results.best import best_rows
+            from evaluate.results.best import best_rows, is_control
 
-            rows = best_rows(rows, best, per or (), any_tap=any_tap)
+            first = best_rows(rows, best, per or (), any_tap=any_tap, controls=True)
+            rows = first if controls else best_rows(rows, best, per or (), any_tap=any_tap)
+            for row in [] if controls else first[is_control(first)].to_dict("records"):
+                typer.echo(_surpassed(row), err=True)
         if as_json:
             typer.echo(json.dumps(documents(rows), indent=1, allow_nan=False))
         elif as_csv:
             typer.echo(rows.to_csv(index=False), nl=False)
         else:
             _show(rows, found, limit)
+
+
+def _surpassed(row: dict[str, Any]) -> str:
+    return (
+        f"note: {_titled(row)}, a control, is best by {row['metric']} ({row['value']:.4g}) on {row['dataset']} by "
+        f"{row['protocol']}; it does not compete without --controls"
+    )
+
+
+def _titled(row: dict[str, Any]) -> str:
+    return f"{row['model']}{' (untrained)' * row['untrained']}{' (shuffled labels)' * row['shuffled']}"
 
 
 _PER = {Level.scores: "tap and metric", Level.scenes: "probe, scene and metric"}
@@ -173,7 +191,7 @@ def _show(rows: pd.DataFrame, level: Level, limit: int) -> None:
         info = MetricInfo(row["metric"], row["unit"], row["higher_is_better"], "")
         cells = [str(row[name]) for name in names]
         cells[2] += f" {info.arrow}"
-        cells[3] += " (untrained)" * row["untrained"] + " (shuffled labels)" * row["shuffled"]
+        cells[3] = _titled(row)
         cells.append(info.format(row["value"]))
         if level is Level.scores:
             cells.append(f"{info.format(row['low'], unit=False)}–{info.format(row['high'], unit=False)}")

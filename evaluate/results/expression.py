@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONGEST = 1000
 """Characters of a condition; it keeps the parser's depth in bounds."""
+QUOTED = 40
+"""Characters of a condition's part that a message repeats."""
 ALLOWED = "There are columns, literals, ==, !=, <, <=, >, >=, in, not in, and, or, not, and parentheses"
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -196,7 +198,9 @@ class Condition:
         return self._types[node.id]
 
     def _said(self, node: ast.expr) -> str:
-        return repr(ast.unparse(node))
+        # As it was written: to unparse what is nested deeply would run out of stack.
+        said = ast.get_source_segment(self.text, node) or ""
+        return repr(said if len(said) <= QUOTED else f"{said[:QUOTED]}…")
 
     def _error(self, node: ast.expr, what: str, end: str = ".") -> QueryError:
         return QueryError(f"{self.text!r}, character {node.col_offset + 1}: {what}{end}")

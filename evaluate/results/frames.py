@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from evaluate.errors import RunNotFoundError
+from evaluate.errors import QueryError, RunNotFoundError, did_you_mean
 from evaluate.results.columns import COLUMNS, Level
 from evaluate.results.expression import Condition
 from evaluate.statistics import RESAMPLES
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evaluate.table import Axis
 
 Paths = str | Path | Sequence[str | Path]
+AS = ("pandas", "xarray")
 SPLITS = ("val", "test")
 _EARLY = ("dataset", "task", "protocol")
 """Columns of scores that a condition may drop runs by before anything is computed: no other row depends on these."""
@@ -51,11 +52,13 @@ def load_records(
 
     Raises:
         RunNotFoundError: there is no run.
-        QueryError: the condition cannot be understood.
+        QueryError: the condition cannot be understood, or there is no such form.
         EvaluateError: a run cannot be read.
     """
     import pandas as pd
 
+    if as_ not in AS:
+        raise QueryError(f"unknown form of records {as_!r}. {did_you_mean(as_, AS)}")
     condition = None if where is None else Condition(where, types_of(Level.scenes))
     records = pd.concat([records_of(run, condition) for run in open_runs(paths)], ignore_index=True)
     return to_xarray(records) if as_ == "xarray" else records
@@ -202,7 +205,10 @@ def records_of(run: Run, condition: Condition | None = None) -> pd.DataFrame:
 
     from evaluate.protocols import protocol_of
 
-    protocols = {task: protocol_of(name, run.info.classes.get(task, ())) for task, name in run.info.protocols.items()}
+    info = run.info
+    protocols = {
+        task: protocol_of(name, info.classes.get(task, ()), info.length_unit) for task, name in info.protocols.items()
+    }
     asked = [
         (probe, split) for task in protocols for probe in run.info.probes if probe.task == task for split in SPLITS
     ]

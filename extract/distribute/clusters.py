@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SETTINGS = "pipelines.yaml"
 KINDS = "local:N, local-cuda, local-cuda:N, slurm:N, or tcp://HOST:PORT of a scheduler"
 CONNECT = "30s"
+LOST = "120s"
 _LOCAL = re.compile(r"(local|local-cuda|slurm)(?::([1-9][0-9]{0,3}))?")
 _ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:[0-9]+")
 
@@ -64,10 +65,31 @@ def connect(text: str) -> Iterator[Client]:
         with client:
             yield client
         return
+    import dask
+
+    dask.config.set(
+        {
+            # The first death of a worker is ours to judge: a list of clips is then tried one by one.
+            "distributed.scheduler.allowed-failures": 0,
+            # A process that starts again, on a busy machine or from a slow disk, is not lost yet.
+            "distributed.deploy.lost-worker-timeout": LOST,
+        }
+    )
     number = int(named[2]) if named[2] else None
     make = {"local": _processes, "local-cuda": _gpus, "slurm": _slurm}[named[1]]
     with make(number) as cluster, distributed.Client(cluster) as client:
         yield client
+
+
+def replace_lost(client: Client, text: str) -> None:
+    """Start anew what a cluster of ours has lost: processes that Dask gave up, jobs whose time was over."""
+    named = _LOCAL.fullmatch(text)
+    if client.cluster is None or named is None:
+        return
+    if named[1] == "slurm":
+        client.cluster.scale(jobs=int(named[2]))
+    else:
+        client.cluster.scale(len(client.cluster.worker_spec))
 
 
 def _processes(number: int | None) -> Any:
@@ -90,11 +112,8 @@ def _gpus(number: int | None) -> Any:
 
 def _nannies(environments: list[dict[str, str]]) -> Any:
     """One worker per environment, each of one thread, in a process that a nanny starts again if it dies."""
-    import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
-    # The first death of a worker is ours to judge: a list of clips is then tried one by one.
-    dask.config.set({"distributed.scheduler.allowed-failures": 0})
     workers = {
         index: {
             "cls": Nanny,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.distribute.clusters import connect, is_address
+from extract.distribute.clusters import connect, is_address, replace_lost
 from extract.distribute.ledger import Ledger
 from extract.distribute.worker import BrokenWorkerError, Job, leave, work
 from extract.errors import ExtractError
@@ -17,6 +17,7 @@ from extract.outcome import Outcome
 from extract.targets import lacking_targets, targets_path
 from store import finalize_if_stale, root
 from store.claims import Claims
+from store.errors import StoreError
 from store.head import RECIPE
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _until_done(plan: Plan, job: Job, ledger: Ledger, cluster: str, advance: Cal
             with connect(cluster) as client:
                 log.info("workers: %s", client.dashboard_link or cluster)
                 lost = 0.0
-                _give_out(client, plan, job, ledger, advance)
+                _give_out(client, plan, job, ledger, cluster, advance)
                 return
         except SchedulerLostError as error:
             if not is_address(cluster):
@@ -88,14 +89,16 @@ def _until_done(plan: Plan, job: Job, ledger: Ledger, cluster: str, advance: Cal
             advance()
 
 
-def _give_out(client: Client, plan: Plan, job: Job, ledger: Ledger, advance: Callable[[], None]) -> None:
-    """Give out lists until all rows are done or given up."""
+def _give_out(client: Client, plan: Plan, job: Job, ledger: Ledger, cluster: str, advance: Callable[[], None]) -> None:
+    """Give out lists until all rows are done or given up. Raises `ExtractError` if no worker can do anything."""
     flying: dict[Future, list[int]] = {}
-    ledger.deal(len(_workers(client)))
-    heard = time.monotonic()
+    most = workers = len(_workers(client))
+    ledger.deal(workers)
+    heard = looked = time.monotonic()
     try:
         while ledger.left:
             workers = len(_workers(client))
+            most = max(most, workers)
             # One list per worker: one that waits beside it would be blamed too if the worker died.
             while len(flying) < max(1, workers) and (rows := ledger.next()):
                 taps = {row: list(ledger.taps.get(row, ())) for row in rows}
@@ -105,15 +108,24 @@ def _give_out(client: Client, plan: Plan, job: Job, ledger: Ledger, advance: Cal
                 heard = time.monotonic()
                 for _ in range(_settle(client, plan, future, flying.pop(future), ledger)):
                     advance()
+            if ledger.hopeless(most):
+                raise ExtractError(
+                    f"--cluster {cluster}: no worker came back with anything, whatever it was given ({ledger.why}). "
+                    "What one process says: the same command without --cluster."
+                )
             if not workers and time.monotonic() - heard > QUIET:
-                log.info("no worker is there yet; waiting")
+                log.info("no worker is there; waiting. If workers end as soon as they get work, their log says why")
                 heard = time.monotonic()
+            if time.monotonic() - looked > QUIET:
+                replace_lost(client, cluster)
+                looked = time.monotonic()
             _wait(flying)
     finally:
         if client.status == "running":
             client.cancel(list(flying))
-            with suppress(Exception):  # workers that die now need not be told
-                client.run(leave, on_error="ignore")
+            if is_address(cluster):  # others end with the cluster
+                with suppress(Exception):  # workers that die now need not be told
+                    client.run(leave, job, on_error="ignore")
 
 
 def _settle(client: Client, plan: Plan, future: Future, rows: Sequence[int], ledger: Ledger) -> int:
@@ -132,12 +144,21 @@ def _settle(client: Client, plan: Plan, future: Future, rows: Sequence[int], led
             return ledger.unlucky(rows)
         Claims.drop(plan.path, begun)  # of the dead, who may be of a machine that nobody else can tell it of
         return ledger.retry(rows, "workers died, as they do when memory runs out", 1 + error.allowed_failures)
+    except (ExtractError, StoreError):
+        raise
     except BrokenWorkerError as error:
         log.warning("%s: %s", ", ".join(ledger.clips[row].id for row in rows), error.why)
         if error.address is not None:
             with suppress(Exception):  # it may have died of it
                 client.restart_workers([error.address], raise_for_error=False)
         return ledger.retry(rows, error.why)
+    except OSError as error:  # those of a worker come as a broken one
+        raise SchedulerLostError("the scheduler does not answer any more.") from error
+    except Exception as error:  # Dask could not hand over the work, or what came of it
+        raise ExtractError(
+            f"the cluster cannot take the work ({type(error).__name__}: {str(error).splitlines()[0]}). Scheduler and "
+            "workers need this package, in this version, and the same versions of Python and Dask."
+        ) from error
 
 
 def _workers(client: Client) -> Mapping[str, Any]:

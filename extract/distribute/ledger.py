@@ -37,6 +37,7 @@ class Ledger:
         targets: rows whose targets are missing.
         left: rows that are neither done nor given up.
         written, features: what became of targets and features.
+        why: what went wrong last.
     """
 
     clips: Sequence[ClipRow]
@@ -44,6 +45,7 @@ class Ledger:
     targets: set[int]
     written: Outcome = field(default_factory=Outcome)
     features: Outcome = field(default_factory=Outcome)
+    why: str = ""
 
     def __post_init__(self) -> None:
         self.left = self.taps.keys() | self.targets
@@ -52,6 +54,7 @@ class Ledger:
         self._attempts: dict[int, int] = {}
         self._strays: dict[int, int] = {}
         self._tried: set[int] = set()
+        self._came_back, self._vain = False, 0
 
     def deal(self, workers: int) -> None:
         """Cut all that is left into lists, anew."""
@@ -69,6 +72,7 @@ class Ledger:
 
     def settle(self, rows: Sequence[int], report: Report) -> int:
         """Note what became of a list. Returns how many of its rows are done for good."""
+        self._came_back = True
         # What a list that failed had committed before is ours as well.
         ours = [row for row in report.features.skipped if row in self._tried]
         report.features.skipped = [row for row in report.features.skipped if row not in self._tried]
@@ -92,7 +96,9 @@ class Ledger:
             How many rows are given up.
         """
         self._tried.update(rows)
+        self.why = why
         if len(rows) > 1:  # nobody knows which of them it was
+            self._vain += 1
             self._queue.extend([row] for row in rows)
             return 0
         (row,) = rows
@@ -100,6 +106,7 @@ class Ledger:
         if self._attempts[row] < ATTEMPTS:
             self._queue.append([row])
             return 0
+        self._vain += 1
         self._give_up(row, f"given up after {self._attempts[row]} attempts: {why}")
         return 1
 
@@ -110,15 +117,19 @@ class Ledger:
             How many rows are given up.
         """
         self._tried.update(rows)
+        self.why = "workers died before they began a clip, as they do when memory runs out"
+        self._vain += 1
         for row in rows:
             self._strays[row] = self._strays.get(row, 0) + 1
         lost = [row for row in rows if self._strays[row] >= MOST_STRAYS]
         for row in lost:
             self._give_up(row, f"{MOST_STRAYS} workers that were given it died before they began, or after its end")
-        kept = [row for row in rows if row not in lost]
-        if kept:
-            self._queue.append(kept)
+        self._queue.extend([row] for row in rows if row not in lost)  # one of them may be to blame, unseen
         return len(lost)
+
+    def hopeless(self, workers: int) -> bool:
+        """Whether no list has ever come back, though so many workers tried so often: then it is not the clips."""
+        return not self._came_back and self._vain >= MOST_STRAYS * max(1, workers)
 
     def _give_up(self, row: int, why: str) -> None:
         clip = self.clips[row].id

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from asyncio import to_thread
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -17,7 +19,7 @@ from extract.outcome import Outcome
 from store.errors import StoreError
 
 if TYPE_CHECKING:
-    from extract.loop import Extraction
+    from extract.loop import Extraction, Work
     from extract.plan import Plan
     from store import ClipRow
     from store.claims import Claims
@@ -123,6 +125,8 @@ def _known_clips(job: Job) -> list[ClipRow] | None:
 
 
 _PLACES: dict[Job, Workplace] = {}
+_UNWANTED: set[Job] = set()
+"""Jobs that end while lists of them are still at work."""
 
 
 def work(job: Job, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) -> Report:
@@ -138,19 +142,20 @@ def work(job: Job, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) ->
         BrokenWorkerError: something failed that nobody foresaw.
     """
     with _LOCK:
-        place = _place(job)
         try:
-            return _work(place, rows, targets)
+            place = _place(job)
+            try:
+                return _work(job, place, rows, targets)
+            finally:
+                for row in rows:
+                    place.claims.release(row)
         except (ExtractError, StoreError):
             raise
         except Exception as error:  # whatever a network or a driver may raise
             raise BrokenWorkerError(f"{type(error).__name__}: {error}".splitlines()[0], _address()) from error
-        finally:
-            for row in rows:
-                place.claims.release(row)
 
 
-def _work(place: Workplace, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) -> Report:
+def _work(job: Job, place: Workplace, rows: Mapping[int, Sequence[str]], targets: Sequence[int]) -> Report:
     from extract.shares import Shares
     from store.folder import LocalFolder
 
@@ -161,17 +166,38 @@ def _work(place: Workplace, rows: Mapping[int, Sequence[str]], targets: Sequence
     if wanted:
         extraction = place.extraction
         shares = Shares(LocalFolder(place.plan.path), wanted, place.claims)
-        report.features = extraction.run(shares.free(), _nothing)
+        report.features = extraction.run(_while_wanted(job, shares.free()), _nothing)
         report.features.skipped += shares.others
         report.busy = list(shares.left)
     return report
 
 
-def leave() -> None:
-    """Close what is kept for jobs: the device of a worker that stays is free again."""
+def _while_wanted(job: Job, work: Iterator[Work]) -> Iterator[Work]:
+    while job not in _UNWANTED and (each := next(work, None)) is not None:
+        yield each
+
+
+async def leave(job: Job) -> None:
+    """End a job, after the clips that are begun: memory and device of a worker that stays are free again."""
+    _UNWANTED.add(job)
+    await to_thread(_close, job)  # the worker goes on to answer meanwhile
+
+
+def _close(job: Job) -> None:
     with _LOCK:
-        for job in list(_PLACES):
-            _PLACES.pop(job).close()
+        _UNWANTED.discard(job)
+        if job in _PLACES:
+            _clear(job)
+
+
+def _clear(job: Job) -> None:
+    """Close a workplace. Torch keeps memory of a GPU for itself until it is told to give it back."""
+    import torch
+
+    with suppress(StoreError):  # whoever lost a clip by it was told
+        _PLACES.pop(job).close()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def worker_name() -> str:
@@ -193,7 +219,7 @@ def _place(job: Job) -> Workplace:
     """The workplace of a job. Another job's is closed first: two backbones seldom fit on one device."""
     if job not in _PLACES:
         for other in list(_PLACES):
-            _PLACES.pop(other).close()
+            _clear(other)
         _PLACES[job] = Workplace(job)
     return _PLACES[job]
 

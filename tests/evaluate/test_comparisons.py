@@ -97,6 +97,13 @@ def test_few_scenes_cannot_win_however_clear(tmp_path: Path):
     assert pair.winner is None
 
 
+def test_scenes_without_a_value_do_not_count_as_tested(tmp_path: Path):
+    lacking = [np.nan] * (SCENES - 3)
+    runs = [error_run(tmp_path, name, {("a", 0): [error] * 3 + lacking}) for name, error in (("a", 0.1), ("b", 0.9))]
+    (pair,) = compare(points_axis(*runs)).pairs
+    assert (pair.scenes, pair.p, pair.least_p) == (3, 0.25, 0.25)
+
+
 def test_seeds_that_disagree_take_a_win_away(tmp_path: Path):
     """The mean over seeds is as clear over scenes as with one seed; over seeds it is not."""
     steady = error_run(tmp_path, "steady", {("a", 0): _errors(0, 0.30, 0.001)})
@@ -190,7 +197,7 @@ def test_controls_have_the_head_of_what_they_are_compared_with(tmp_path: Path):
     assert found == {
         ("net [mlp]", "shuffled"): "net (shuffled labels) [mlp]",
         ("net [linear]", "shuffled"): "net (shuffled labels) [linear]",
-        ("net [linear]", "untrained"): "net (untrained)",
+        ("net [linear]", "untrained"): "net (untrained) [linear]",
     }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluate.figures import FIGURES, draw, looks
+from evaluate.figures.scenes import scene_ticks
 from evaluate.figures.style import HUES, apart, variables
 from evaluate.records import Run, RunWriter
 from evaluate.report.page import render
@@ -165,6 +166,13 @@ def test_scenes_go_from_worst_to_best(axes: list[Axis]):
         values = [item.value for item in scenes]
         assert values == sorted(values, reverse=not metric.higher_is_better)
         assert {item.scene for item in scenes} == set(axis.leader.best.scenes)
+
+
+def test_captions_say_where_a_metric_pools_scenes(axes: list[Axis]):
+    said = {axis.task: scene_ticks(axis, axes, looks(axes)) for axis in axes}
+    pooled = {task for task, drawn in said.items() if drawn and "pools what is in them" in drawn.caption}
+    assert "segmentation" in pooled
+    assert "depth" not in pooled
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,10 @@ def test_the_command_compares_and_writes_json(tmp_path: Path):
     document = json.loads(asked.stdout)
     assert json.loads((out / "comparison-paper.json").read_text()) == document
     assert [row["model"] for row in document["cells"] if row["measured"] is not None] == ["aether"]
+    assert CliRunner().invoke(app, [*arguments, "--format", "csv", "--format", "latex"]).exit_code == 0
+    assert {file.suffix for file in out.iterdir()} == {".json", ".csv", ".tex"}
+    refused = CliRunner().invoke(app, [*arguments, "--format", "png"])
+    assert (refused.exit_code, "got --format png" in refused.stderr) == (1, True)
     wrong = CliRunner().invoke(app, ["--runs", runs, "--compare", "papers", "--out", str(out)])
     assert wrong.exit_code == 1
     assert "Did you mean 'paper'?" in wrong.stderr

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
+import pytest
+
 from evaluate.export import write_markdown
 from evaluate.published.found import comparisons
+from evaluate.report.files import write
 from evaluate.report.page import render
 from evaluate.report.published import beside_published
 from evaluate.table import build
@@ -68,3 +72,27 @@ def test_markdown_has_the_same_numbers(tmp_path: Path):
     (row,) = (line for line in text.splitlines() if line.startswith("| WAN2.1-T2V-14B |") and "0.119" in line)
     assert "| 0.200 / 0.119 (+0.081) |" in row
     assert row.count("|") == 10
+
+
+def test_tables_for_programs_and_papers_have_the_same_numbers(tmp_path: Path):
+    run = _run(tmp_path, "wan2.1-t2v-14b", "vgm", 0.2)
+    names = {file.name for file in write(_axes(run), tmp_path / "out", {"csv", "latex"})}
+    assert names == {"results.csv", "results.tex"} | {
+        f"comparison-{table}.{ending}" for table in ("paper", "vidfm3d") for ending in ("csv", "tex")
+    }
+    with (tmp_path / "out" / "comparison-paper.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    (measured,) = (row for row in rows if row["measured"])
+    assert (measured["printed_model"], measured["published"], measured["head"]) == ("WAN2.1-T2V-14B", "0.119", "linear")
+    assert float(measured["measured"]) == pytest.approx(0.2)
+    lines = (tmp_path / "out" / "comparison-paper.tex").read_text("utf-8").splitlines()
+    assert r"WAN2.1-T2V-14B & 0.200 \\" in lines
+    assert r" & \scriptsize 0.119 (+0.081) \\[2pt]" in lines
+    bare = "".join(line for line in lines if not line.startswith("%"))
+    assert bare.isascii()
+    assert bare.count("{") == bare.count("}")
+
+
+def test_other_rules_write_no_comparison(tmp_path: Path):
+    run = _run(tmp_path, "wan2.1-t2v-14b", "vgm", 0.2, family="standard")
+    assert [file.name for file in write(_axes(run), tmp_path / "out", {"csv"})] == ["results.csv"]

@@ -86,6 +86,19 @@ def test_resamples_with_nothing_to_measure_are_left_out():
     assert not empty.overlaps(Interval(0.0, -1.0, 1.0))
 
 
+def test_one_scene_has_a_value_and_no_interval():
+    found = estimate(get_protocol("points"), _points(np.array([0.3])), resamples=20)
+    interval = found.interval("point_error")
+    assert interval.value == 0.3
+    assert np.isnan([interval.low, interval.high]).all()
+    other = estimate(get_protocol("points"), _points(np.array([0.9])), resamples=20)
+    assert not found.minus(other, "point_error").excludes_zero
+    classes = {"confusion": np.array([[[3, 1], [0, 2]]])}
+    first, _ = estimate_classes(get_protocol("segmentation", ["a", "b"]), classes)["iou"]
+    assert first.value == 0.75
+    assert np.isnan([first.low, first.high]).all()
+
+
 def test_classes_have_intervals_of_their_own():
     protocol = get_protocol("segmentation", ["a", "b", "c"])
     confusion = np.zeros((6, 3, 3), np.int64)

@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 from extract.__main__ import app
 from extract.arguments import Arguments
 from extract.command import plan, run
+from extract.errors import ExtractError
 from extract.estimate import estimate, suggestions
 from extract.loop import extract
 from extract.plan import Request, make_outline, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset, make_family
-from store import FeatureStore, root
+from store import FeatureStore, RecipeMismatchError, root
 from tests.extract.tiny_rooms import write_rooms
 from tests.extract.toy_family import ToyFamily
 
@@ -149,6 +150,56 @@ def test_the_plan_takes_every_flag_of_an_extraction() -> None:
     group: Any = get_command(app)
     shared = {each.name for each in group.params} - {"dry_run", "profile", "profile_to", "help"}
     assert {each.name for each in group.commands["plan"].params} - {"help"} == shared | {"measure"}
+
+
+def test_a_store_of_other_clips_or_of_another_recipe_holds_nothing_of_this(
+    rooms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(Arguments(model=TOY, dataset="rooms", root=rooms), as_json=True)
+    capsys.readouterr()
+    for flags in ({"grid": (4, 4)}, {"store_dtype": "float32"}, {"seed": 7}):
+        found = said(capsys, rooms, **flags)
+        assert (found["pending"], found["missing_bytes"]) == (4, found["bytes"])
+        assert "has another recipe" in found["notes"][0]
+    assert not outline_for(rooms).pending()
+    assert set(outline_for(rooms, grid=(4, 4)).pending()) == set(range(4))  # known without the weights
+    write_rooms(rooms, splits=["train"] * 6, size=(32, 32), frames=3)
+    assert set(outline_for(rooms).pending()) == set(range(6))
+    assert said(capsys, rooms)["pending"] == 6
+    with pytest.raises(RecipeMismatchError, match=r"dataset\.clips"):
+        run(Arguments(model=TOY, dataset="rooms", root=rooms), as_json=True)
+
+
+def test_a_share_of_nothing_is_done_at_once(rooms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, rooms, limit=2, rank=3, world=4)["clips"] == 0
+    assert run(Arguments(model=TOY, dataset="rooms", root=rooms, limit=2, rank=3, world=4), as_json=True)
+    assert json.loads(capsys.readouterr().out)["done"] == 0
+    assert not (root() / "toy").exists()
+
+
+def test_the_plan_of_a_cluster(rooms: Path) -> None:
+    flags = ["plan", "--model", TOY, "--dataset", "rooms", "--root", str(rooms), "--cluster"]
+    assert CliRunner().invoke(app, [*flags, "local:2"]).exit_code == 0
+    with pytest.raises(ExtractError, match="--cluster k8s: expected local:N"):
+        CliRunner().invoke(app, [*flags, "k8s"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"), [(["--limit", "1"], "--limit"), (["--json"], "--json"), (["--dry-run"], "--dry-run")]
+)
+def test_flags_before_a_command_are_not_passed_over(flags: list[str], named: str) -> None:
+    done = CliRunner().invoke(app, [*flags, "plan", "--model", TOY, "--dataset", "rooms"])
+    assert done.exit_code == 2
+    assert f"{named}: give it after 'plan'" in done.output
+
+
+def test_two_clips_for_which_the_memory_is_too_small(rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("extract.measured.load_backbone", full)
+    with pytest.raises(ExtractError, match=r"out of memory .* Try --dtype bfloat16"):
+        plan(Arguments(model=TOY, dataset="rooms", root=rooms), measure=True)
 
 
 def test_a_full_disk_is_foretold_by_the_run_too(

@@ -18,8 +18,10 @@ from extract.outcome import Outcome
 from extract.plan import Plan, Request, make_plan
 from extract.progress import Progress
 from extract.registry import make_dataset
+from extract.shares import Shares
 from store import FeatureStore
 from store.claims import Claims
+from store.folder import LocalFolder
 from tests.extract.tiny_rooms import write_rooms
 from tests.extract.toy_family import ToyFamily
 
@@ -106,6 +108,41 @@ def test_taps_that_another_finished_meanwhile_are_not_made_again(rooms: Path, mo
     assert sorted(run(plan).done) == list(range(CLIPS))
     both, one = ["blocks.0@sigma1", "blocks.1@sigma1"], ["blocks.1@sigma1"]
     assert [taps for _, taps in asked] == [both] * claimed + [one] * (CLIPS - 1 - claimed) + [both]
+
+
+def test_what_others_finished_since_the_last_look_is_not_computed_again(rooms: Path) -> None:
+    plan = plan_for(rooms)
+    loop.make_store(plan, CPU)
+    with Claims(plan.path) as mine, Claims(plan.path) as theirs, Extraction(plan, CPU, "none", theirs) as extraction:
+        ours = Shares(LocalFolder(plan.path), plan.pending(), mine)
+        free = ours.free()
+        assert next(free)[0] == 0
+        ours._next_look = float("inf")  # as after a listing of very many commits
+        extraction.run([(1, list(plan.taps)), (3, list(plan.taps))], lambda: None)
+        assert [row for row, _ in free] == [2, 4, 5, 6, 7]
+        assert set(ours.left) == {1, 3}
+        assert list(ours.free()) == []
+        ours._next_look = 0.0
+        assert list(ours.free()) == []
+        assert ours.others == [1, 3]
+        assert Claims.rows_in(plan.path) == {0, 2, 4, 5, 6, 7}
+
+
+def test_shards_that_a_killed_process_left_without_a_commit_are_not_waited_for(rooms: Path) -> None:
+    plan = plan_for(rooms)
+    run(plan)
+    for row in (2, 5):
+        for commit in (plan.path / "commits").glob(f"{row:06d}-*"):
+            commit.unlink()
+    assert sorted(run(plan).done) == [2, 5]
+    with Claims(plan.path) as claims:
+        for commit in (plan.path / "commits").glob("000002-*"):
+            commit.unlink()
+        ours = Shares(LocalFolder(plan.path), {2: list(plan.taps)}, claims)
+        ours._next_look = float("inf")
+        assert list(ours.free()) == []
+        ours._next_look = 0.0
+        assert [row for row, _ in ours.free()] == [2]
 
 
 def test_a_clip_that_fails_is_given_back(rooms: Path) -> None:

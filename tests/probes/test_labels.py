@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from evaluate.protocols import get_protocol
+from probes.inputs import length_unit
 from probes.labels import ClipLabels, LabelSpace, PixelPool
 from probes.tasks import get_task
+from store.feature_store import FeatureStore
 from tests.probes.world import Size, clip_targets
 
 SIZE = Size()
@@ -99,3 +102,8 @@ def test_where_scenes_have_units_of_their_own_the_unit_does_not_matter(scale: fl
 
 def test_depth_that_was_measured_is_sure() -> None:
     assert (labels(clip_targets(1, SIZE)).confidence == 1).all()
+
+
+def test_the_unit_of_length_is_that_of_the_targets():
+    assert length_unit(cast(FeatureStore, SimpleNamespace(attrs={"length_unit": "1"}))) == "1"
+    assert length_unit(cast(FeatureStore, SimpleNamespace(attrs={}))) == "m"  # targets from before it was said

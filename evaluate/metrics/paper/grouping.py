@@ -125,6 +125,7 @@ class PaperGroupingProtocol(Protocol):
     """
 
     task = "grouping"
+    holds_lock = True
     primary = "t_miou"
     metrics: ClassVar[Mapping[str, MetricInfo]] = {
         "t_miou": MetricInfo(

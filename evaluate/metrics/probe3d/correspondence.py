@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from evaluate.errors import InputError
-from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take
+from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take, weighted_sum
 
 SUREST = 1000
 """Matches of a pair that are scored."""
@@ -118,9 +118,7 @@ class Probe3dCorrespondenceProtocol(Protocol):
         self, statistics: Arrays, weights: Float[np.ndarray, "resample scene"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
         """Return the mean recalls of the pairs; NaN where there are none."""
-        total = {
-            name: np.einsum("rs,s...->r...", weights, np.asarray(statistics[name], np.float64)) for name in self.dims
-        }
+        total = {name: weighted_sum(np.asarray(statistics[name]), weights) for name in self.dims}
         result = {}
         for pairs, found, limits, unit, shown, edges in (
             ("pairs", "found_pixel", PIXELS, "px", _SHOWN_PIXEL, TURNS),

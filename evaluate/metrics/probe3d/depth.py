@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluate.errors import InputError
 from evaluate.metrics.base import Arrays, MetricInfo, Protocol, ratio, same_shape, take
-from evaluate.metrics.depth import affine
+from evaluate.metrics.depth import affine_fit
 
 FARTHEST = 10.0
 """Metres; what is farther is not scored. The code drops it in NYU's reader, and again, for any data, in its loss."""
@@ -68,7 +68,8 @@ class Probe3dDepthProtocol(Protocol):
                 raise InputError("predicted depth holds NaN or infinity at valid pixels")
             if valid.any():
                 said, true = guess[valid].astype(np.float64), truth[valid].astype(np.float64)
-                errors.append(np.concatenate([image_errors(said, true), image_errors(affine(said, true), true)]))
+                scale, shift = affine_fit(said, true)
+                errors.append(np.concatenate([image_errors(said, true), image_errors(scale * said + shift, true)]))
         return {
             "images": np.asarray(len(errors) - 1, np.int64),
             **{name: np.asarray(value) for name, value in zip(self.metrics, np.sum(errors, axis=0), strict=True)},

@@ -153,3 +153,18 @@ def test_the_longest_conditions_do_not_exhaust_the_stack():
 def test_errors_say_where_and_what(text, said):
     with pytest.raises(QueryError, match=said):
         Condition(text, TYPES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "value == " + "-" * 980 + "1",
+        "value" + ".a" * 480 + " == 1",
+        "1" + "+1" * 490 + " == value",
+        "value" + "()" * 480,
+    ],
+)
+def test_what_is_nested_deeply_is_refused_in_a_few_words(text: str):
+    with pytest.raises(QueryError, match="neither") as caught:
+        Condition(text, TYPES)
+    assert len(str(caught.value)) < len(text) + 300

@@ -161,8 +161,19 @@ def test_the_best_row_is_the_one_that_the_protocol_says_is_best(scores: pd.DataF
     assert best["value"] == (sign * rivals.value).min() * sign
     assert best["low"] <= best["value"] <= best["high"]
     per_model = best_rows(scores, metric, ["model", "untrained"])
-    assert len(per_model) == 4
+    assert set(zip(per_model.model, per_model.untrained, strict=True)) == {("net-a", False), ("video-b", False)}
     assert best_rows(scores, metric, any_tap=True).value[0] * sign <= best["value"] * sign
+
+
+def test_controls_compete_only_when_asked_to(scores: pd.DataFrame):
+    best = scores[scores.model == "net-a"].value.min() / 2
+    ahead = scores.assign(value=scores.value.mask(scores.untrained | (scores.kind == "control"), best))
+    assert best_rows(ahead, "absrel").model[0] == "net-a"
+    (control,) = best_rows(ahead, "absrel", controls=True).to_dict("records")
+    assert control["untrained"] or control["kind"] == "control"
+    shuffled = scores[scores.model == "net-a"].assign(shuffled=True)
+    assert best_rows(shuffled, "absrel").empty
+    assert len(best_rows(shuffled, "absrel", controls=True)) == 1
 
 
 def test_nan_is_never_best_and_names_are_answered_with_the_nearest(scores: pd.DataFrame):

@@ -95,7 +95,9 @@ def test_what_a_shell_makes_of_a_pattern_is_understood(runs_root: Path):
 
 
 def test_people_read_a_table_with_intervals(lab: Path):
-    code, out, _ = _run("query", "task == 'segmentation'", "--file", lab, "--best", "miou", "--per", "model")
+    code, out, _ = _run(
+        "query", "task == 'segmentation'", "--file", lab, "--best", "miou", "--per", "model", "--controls"
+    )
     assert code == 0
     assert "miou ↑" in out
     assert "95 % interval" in out
@@ -105,6 +107,19 @@ def test_people_read_a_table_with_intervals(lab: Path):
     assert "more rows: --limit, --csv or --json" in out
     assert _run("query", "model == 'nobody'", "--file", lab)[1] == "No row meets the condition.\n"
     assert json.loads(_run("query", "model == 'nobody'", "--file", lab, "--json")[1]) == []
+
+
+def test_a_control_that_is_best_is_told_and_does_not_win_unasked(scores: pd.DataFrame, tmp_path: Path):
+    file = tmp_path / "ahead.parquet"
+    write_parquet([scores.assign(value=scores.value.mask(scores.kind == "control", 0.0))], file, Level.scores)
+    asked = ("query", "task == 'depth'", "--best", "absrel", "--file", file, "--json")
+    code, out, err = _run(*asked)
+    (row,) = json.loads(out)
+    assert (code, row["model"]) == (0, "net-a")
+    assert "note: pixels, a control, is best by absrel (0) on rooms by standard/depth@1" in err
+    code, out, err = _run(*asked, "--controls")
+    (row,) = json.loads(out)
+    assert (code, row["model"], err) == (0, "pixels", "")
 
 
 @pytest.mark.parametrize(

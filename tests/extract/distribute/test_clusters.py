@@ -63,7 +63,8 @@ def test_jobs_of_slurm_are_as_the_file_says(tmp_path: Path, monkeypatch: pytest.
         "demo: {}\nclusters:\n  slurm: {queue: gpu, cores: 8, memory: 64GB, walltime: '12:00:00', "
         "job_extra_directives: ['--gres=gpu:1']}\n"
     )
-    with SLURMCluster(**slurm_settings(file)) as cluster:
+    elsewhere = {"dashboard_address": ":0"}  # another scheduler of this machine may have the usual port
+    with SLURMCluster(**slurm_settings(file), scheduler_options=elsewhere) as cluster:
         script = cluster.job_script()
     assert "#SBATCH -p gpu\n" in script
     assert "#SBATCH --gres=gpu:1\n" in script
@@ -105,6 +106,15 @@ def test_who_we_are(
     rank: int | None, world: int | None, environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
     assert share(rank, world, environment) == expected
+
+
+def test_a_share_that_the_environment_asks_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        share(2, 4, {})
+        share(None, None, {"RANK": "0", "WORLD_SIZE": "1"})
+        assert not caplog.records
+        share(None, None, {"RANK": "3", "WORLD_SIZE": "8"})
+    assert "rank 3 of 8, as RANK and WORLD_SIZE say" in caplog.text
 
 
 @pytest.mark.parametrize(("rank", "world"), [(4, 4), (1, None), (None, 2)])

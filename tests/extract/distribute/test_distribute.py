@@ -98,7 +98,11 @@ def free_port() -> int:
 
 
 def test_two_workers_make_the_store_that_one_process_makes_and_a_bad_clip_is_listed(
-    rooms: Path, orders: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    rooms: Path,
+    orders: Any,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     poison, broken = frames_of(rooms, 3), frames_of(rooms, 6)
     orders(kill=[poison], **{"raise": [broken]})
@@ -117,9 +121,8 @@ def test_two_workers_make_the_store_that_one_process_makes_and_a_bad_clip_is_lis
     orders()
     again = extract(rooms, capsys, cluster="local:1")
     assert (again["done"], again["skipped"], again["failed"]) == (2, CLIPS - 2, {})
-    before = time.monotonic()
+    monkeypatch.setattr("extract.distribute.driver.connect", None)  # no worker is started for nothing
     assert extract(rooms, capsys, cluster="local:1")["skipped"] == CLIPS
-    assert time.monotonic() - before < 5  # no worker is started for nothing
 
 
 def test_a_scheduler_that_is_killed_is_waited_for(
@@ -133,13 +136,13 @@ def test_a_scheduler_that_is_killed_is_waited_for(
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as driver:
         with running(*scheduler), running(*worker):
             committed = root() / "frail" / "rooms" / "commits"
-            deadline = time.monotonic() + 100
+            deadline = time.monotonic() + 200
             while len(list(committed.glob("0*.json"))) < 2:
                 assert time.monotonic() < deadline
                 assert driver.poll() is None, driver.communicate()[1].decode()
                 time.sleep(0.1)
         with running(*scheduler), running(*worker):
-            out, said = driver.communicate(timeout=100)
+            out, said = driver.communicate(timeout=200)
     assert driver.returncode == 0, said.decode()
     assert "does not answer; what was committed is kept; waiting for it" in said.decode()
     found = json.loads(out)

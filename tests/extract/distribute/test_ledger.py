@@ -78,12 +78,43 @@ def test_a_scheduler_that_tried_several_workers_itself_counts_them(monkeypatch: 
 
 def test_rows_that_are_not_to_blame_are_not_given_up_for_long() -> None:
     ledger = ledger_of(2)
-    for _ in range(module.MOST_STRAYS - 1):
-        assert ledger.unlucky([0, 1]) == 0
-        assert ledger.next() == [0, 1]
+    assert ledger.unlucky([0, 1]) == 0
+    assert dealt(ledger) == [[0], [1]]  # one of them may be to blame for what nobody saw
+    for _ in range(module.MOST_STRAYS - 2):
+        assert ledger.unlucky([0]) == 0
+        assert ledger.next() == [0]
     assert ledger.unlucky([0]) == 1
     assert ledger.left == {1}
     assert "died before they began" in ledger.features.failed["c0"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("died", ["before", "over"])
+def test_where_nothing_ever_comes_back_it_is_not_the_clips(workers: int, died: str) -> None:
+    ledger = ledger_of(1000)
+    ledger.deal(workers)
+    ends = 0
+    while not ledger.hopeless(workers):
+        rows = ledger.next()
+        assert rows is not None
+        ends += 1
+        _ = ledger.unlucky(rows) if died == "before" else ledger.retry(rows, "CUDA error")
+    assert ends == module.MOST_STRAYS * workers
+    assert ledger.features.failed == {}
+    assert ledger.why
+
+
+def test_a_few_clips_that_end_every_worker_are_listed_and_nothing_is_called_hopeless() -> None:
+    for came_back, number in ((False, module.MOST_STRAYS - 1), (True, 50)):
+        ledger = ledger_of(number + 1)
+        if came_back:
+            ledger.settle([number], Report(features=Outcome(done=[number])))
+        for row in range(number):
+            for _ in range(module.ATTEMPTS):
+                assert not ledger.hopeless(1)
+                ledger.retry([row], "it died")
+        assert len(ledger.features.failed) == number
+        assert not ledger.hopeless(1)
 
 
 def test_rows_in_the_hands_of_others_come_back_later(monkeypatch: pytest.MonkeyPatch) -> None:

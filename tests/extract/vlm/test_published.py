@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.initialization import TORCH_INIT_FUNCTIONS
 
+from benchmarks.weightless import RealNumbersFirst
 from extract.backbones.base import Options
 from extract.checkpoints.loading import build
 from extract.checkpoints.model_family import MODEL
@@ -28,33 +27,6 @@ def family_of(model: str, **options: Any) -> VisionLanguageFamily:
     family = families()[model](model, Options(**options))
     assert isinstance(family, VisionLanguageFamily)
     return family
-
-
-class RealNumbersFirst(TorchDispatchMode):
-    """Compute for real what is made of real tensors alone: ids, grids, positions and masks, which decide on shapes.
-
-    Weights are fake, and so is whatever is computed from them. A real mask that picks from a fake tensor is turned to
-    indices, since a fake tensor cannot say how many it picks.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        flat, _ = tree_flatten((args, kwargs))
-        if not any(isinstance(each, FakeTensor) for each in flat):
-            with unset_fake_temporarily():
-                return func(*args, **kwargs)
-        if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default):
-            values, indices, *rest = args
-            with unset_fake_temporarily():
-                indices = [each for index in indices for each in picked(index)]
-            args = (values, indices, *rest)
-        return func(*args, **kwargs)
-
-
-def picked(index: Any) -> list[Any]:
-    if index is None or index.dtype != torch.bool or isinstance(index, FakeTensor):
-        return [index]
-    return list(index.nonzero(as_tuple=True))
 
 
 @pytest.mark.parametrize(("model", "layout"), [(each, layout) for each in MODELS for layout in family_of(each).layouts])

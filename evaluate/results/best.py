@@ -22,7 +22,7 @@ def best_rows(
 
     Args:
         scores: rows of `evaluate.load_scores`.
-        metric: its name.
+        metric: its name; other libraries' spelling of it will do, such as `abs_rel`.
         per: more columns, for the best row of each of their values.
         any_tap: whether all taps compete, and not only the one of each model that was chosen on val. The best of many
             taps on the test scenes that it is reported on is flattered by that choice.
@@ -31,11 +31,7 @@ def best_rows(
     Raises:
         QueryError: there is no such metric or column.
     """
-    known = list(dict.fromkeys(scores["metric"]))
-    if metric not in known:
-        raise QueryError(
-            f"no row has the metric {metric!r}. {did_you_mean(metric, known) if known else 'No row is left.'}"
-        )
+    metric = _metric(metric, list(dict.fromkeys(scores["metric"])))
     for name in per:
         if name not in COLUMNS[Level.scores]:
             raise QueryError(f"unknown column {name!r}. {did_you_mean(name, COLUMNS[Level.scores])}")
@@ -46,6 +42,16 @@ def best_rows(
     turned = rows["value"].where(rows["higher_is_better"], -rows["value"])
     groups = turned.groupby([rows[name] for name in dict.fromkeys((*COMPARABLE, *per))], sort=False, dropna=False)
     return rows.loc[groups.idxmax()].reset_index(drop=True)
+
+
+def _metric(asked: str, known: Sequence[str]) -> str:
+    """The metric of that name, or the only one that differs by case, underscores and hyphens alone."""
+    plain = {name: name.lower().replace("_", "").replace("-", "") for name in [asked, *known]}
+    alike = [name for name in known if name == asked] or [name for name in known if plain[name] == plain[asked]]
+    if len(alike) != 1:
+        hint = did_you_mean(asked, list(known)) if known else "No row is left."
+        raise QueryError(f"no row has the metric {asked!r}. {hint}")
+    return alike[0]
 
 
 def is_control(scores: pd.DataFrame) -> pd.Series[bool]:

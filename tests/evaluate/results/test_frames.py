@@ -180,8 +180,9 @@ def test_nan_is_never_best_and_names_are_answered_with_the_nearest(scores: pd.Da
     spoiled = scores.assign(value=scores.value.where(scores.model != "net-a"))
     assert best_rows(scores, "absrel").model[0] == "net-a"
     assert best_rows(spoiled, "absrel").model[0] == "video-b"
+    assert best_rows(scores, "abs_rel").equals(best_rows(scores, "absrel"))  # as other libraries spell it
     with pytest.raises(QueryError, match="Did you mean 'absrel'"):
-        best_rows(scores, "abs_rel")
+        best_rows(scores, "absrell")
     with pytest.raises(QueryError, match="Did you mean 'model'"):
         best_rows(scores, "absrel", ["modl"])
 

@@ -127,7 +127,7 @@ def test_a_control_that_is_best_is_told_and_does_not_win_unasked(scores: pd.Data
     [
         (("query", "taks == 'depth'"), "Did you mean 'task'?"),
         (("query", "task.x == 'depth'"), "neither a column nor a literal"),
-        (("query", "task == 'depth'", "--best", "abs_rel"), "Did you mean 'absrel'?"),
+        (("query", "task == 'depth'", "--best", "absrell"), "Did you mean 'absrel'?"),
         (("query", "model == 'nobody'", "--best", "absrel"), "No row is left"),
         (("query", "--best", "absrel", "--per", "modle"), "Did you mean 'model'?"),
         (("query", "--per", "model"), "without --best"),

@@ -149,3 +149,13 @@ def test_a_report_is_current_if_it_is_newer_than_all_its_runs(tmp_path: Path) ->
     assert not report_is_current(pipeline)
     runs[2].unlink()
     assert not report_is_current(pipeline)
+
+
+def test_no_two_pipelines_ask_one_store_for_different_recipes() -> None:
+    free = {"sites", "noise", "split", "limit", "device", "offload", "cluster", "out"}  # may differ within a store
+    asked: dict[tuple[str, str], dict[str, object]] = {}
+    for name, pipeline in load(FILE).items():
+        for step in pipeline.extract:
+            flags = step.model_dump(exclude=free)
+            found = asked.setdefault((step.store, pipeline.dataset.name), flags)
+            assert found == flags, f"{name}: {step.store}"

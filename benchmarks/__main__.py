@@ -2,6 +2,7 @@
 
     python -m benchmarks                                 all, an hour on two cores
     python -m benchmarks store growth                    some
+    python -m benchmarks probes --into FILE.json         one again, in the place of what a kept result has of it
     python -m benchmarks --quick                         a trial: whether they run; their numbers mean nothing
     python -m benchmarks compare A.json B.json           what changed from one result to another
 
@@ -17,12 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks import compare, show
+from benchmarks.compare import read_result
 from benchmarks.machine import slug
-from benchmarks.suite import NAMES, run
+from benchmarks.suite import NAMES, OtherMachineError, run
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,14 +43,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="show numbers without a goal too")
     parser.add_argument("--folder", type=Path, help="where benchmarks write; a temporary folder by default")
     parser.add_argument("--out", type=Path, help="file to keep the result in")
+    parser.add_argument("--into", type=Path, help="kept result of this machine, in which these benchmarks are replaced")
     options = parser.parse_args(asked)
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if options.folder is not None and not options.folder.is_dir():
         parser.error(f"--folder {options.folder}: is no folder; make it first")
     names = [name for name in NAMES if name in options.names] or NAMES
-    path: Path | None = options.out
-    for document in run(names, options.folder, quick=options.quick):
+    if options.into is not None and (options.quick or options.out is not None or not options.names):
+        parser.error("--into replaces what is named in a kept result: name benchmarks, without --quick and --out")
+    path: Path | None = options.out or options.into
+    into = None if options.into is None else read_result(parser, options.into)
+    documents = run(names, options.folder, quick=options.quick, into=into)
+    try:
+        first = next(documents)
+    except OtherMachineError as error:
+        parser.error(f"--into {options.into}: {error}")
+    for document in chain([first], documents):
         text = json.dumps(document, indent=1)
         path = path or (None if options.quick else _free(document))
         if path is not None:

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="small changes, and numbers that are no ratios, too")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    before, after = (_read(parser, path) for path in (options.before, options.after))
+    before, after = (read_result(parser, path) for path in (options.before, options.after))
     found = [each for each in changes(before, after, everything=options.all) if options.all or moved(each)]
     if options.json:
         rows = [
@@ -90,7 +90,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
+def read_result(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
+    """What a run has kept. Ends the program with a message if the file is something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -92,19 +92,22 @@ def _cpu() -> str:
 
 
 def _disk(folder: Path) -> str:
-    """File system, and whether its device turns. What a virtual machine calls a disk may be anything."""
+    """File system, and what its device says of itself. What a virtual machine calls a disk may be anything."""
     place = folder.resolve()
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-        of_place = [each for each in mounts if place.is_relative_to(each[1])]
-        device, _, system, *_ = max(of_place, key=lambda each: len(each[1]))
-        number = place.stat().st_dev
-        block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-        queue = next(each for each in (block / "queue", block / ".." / "queue") if each.exists())
-        turns = (queue / "rotational").read_text(encoding="ascii").strip() == "1"
-        return f"{system} on {device}, {'turns' if turns else 'does not turn'}"
-    except (OSError, StopIteration):
-        return system if "system" in locals() else "not known"
+    except OSError:
+        return "not known"
+    device, _, system, *_ = max(
+        (each for each in mounts if place.is_relative_to(each[1])), key=lambda each: len(each[1])
+    )
+    number = place.stat().st_dev
+    block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    for queue in (block / "queue", block / ".." / "queue"):  # of a disk, or of the disk of a partition
+        if queue.exists():
+            rotational = (queue / "rotational").read_text(encoding="ascii").strip() == "1"
+            return f"{system} on {device}, {'rotational' if rotational else 'not rotational'}"
+    return f"{system} on {device}"
 
 
 def _gpus() -> list[str]:

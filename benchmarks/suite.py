@@ -30,10 +30,16 @@ SETTINGS = frozenset(
     {"machine", "rounds", "clips", "channels", "rooms", "blocks", "threads", "classes", "folder", "sizes"}
 )
 """What benchmarks print beside their numbers."""
+SAME = ("cpu", "cores", "memory_gb", "gpus", "python", "libraries", "threads")
+"""What must be equal for numbers to stand in one document."""
 LONGEST = 3600
 """Seconds after which a benchmark is taken to hang."""
 KEPT_LINES = 5
 """Of what a benchmark that failed said last."""
+
+
+class OtherMachineError(Exception):
+    """Numbers that must not stand in one document."""
 
 
 class Number(NamedTuple):
@@ -52,39 +58,61 @@ class Number(NamedTuple):
     reached: bool | None
 
 
-def run(names: Sequence[str], folder: Path | None, *, quick: bool = False) -> Iterator[dict[str, Any]]:
+def run(
+    names: Sequence[str], folder: Path | None, *, quick: bool = False, into: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Run benchmarks; after each, yield the document of all until then, so that none is lost if a later one is ended.
 
     Args:
         names: which.
         folder: where they write; a temporary folder by default.
         quick: whether as a trial.
+        into: a document of the same machine, in which these benchmarks are put in the place of earlier ones.
 
     Yields:
         `machine`, and per benchmark what it printed, or `failed` and why; its seconds; and the share of the
-        processors that others used meanwhile.
+        processors that others used meanwhile. What came into an earlier document says itself when that was, with which
+        commit, and at which load.
+
+    Raises:
+        OtherMachineError: `into` is of another machine, other libraries, or a trial.
     """
-    machine = describe(folder or Path(tempfile.gettempdir()))
-    document: dict[str, Any] = {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "quick": quick,
-        "machine": machine,
-        "goals": {},
-        "failed": [],
-        "benchmarks": {},
-    }
+    found_here = describe(folder or Path(tempfile.gettempdir()))
+    document = into or _new(found_here, quick=quick)
+    machine, again = document["machine"], {}
+    if into is not None:
+        if differing := [name for name in SAME if machine[name] != found_here[name]] + ["quick"] * into["quick"]:
+            raise OtherMachineError(
+                f"its {', '.join(differing)} differ from those here; leave out --into for a file of its own"
+            )
+        again = {"again": {"created": _now()} | {name: found_here[name] for name in ("commit", "load")}}
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
         options = [*(QUICK[name] if quick else ()), *(("--folder", str(folder.resolve())) if folder else ())]
         before, begun = ticks(), time.monotonic()
         found = measure(f"benchmarks.{name}", options, LONGEST)
         seconds, share = round(time.monotonic() - begun, 1), others(before, ticks())
-        document["benchmarks"][name] = {"seconds": seconds, "others": share, **found}
-        machine["busy"] |= share is not None and share > BUSY
+        document["benchmarks"][name] = {**again, "seconds": seconds, "others": share, **found}
+        machine["busy"] |= found_here["busy"] or (share is not None and share > BUSY)
         judged = [each.reached for each in numbers_of(document) if each.reached is not None]
         document["goals"] = {"reached": sum(judged), "of": len(judged)}
-        document["failed"] += [name] * ("failed" in found)
+        document["failed"] = [name for name, each in document["benchmarks"].items() if "failed" in each]
         yield document
+
+
+def _new(machine: dict[str, Any], *, quick: bool) -> dict[str, Any]:
+    return {
+        "created": _now(),
+        "quick": quick,
+        "machine": machine,
+        "goals": {},
+        "failed": [],
+        "benchmarks": {},
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def measure(module: str, options: Sequence[str], longest: float) -> dict[str, Any]:
@@ -99,7 +127,7 @@ def measure(module: str, options: Sequence[str], longest: float) -> dict[str, An
     ):
         try:
             printed, _ = process.communicate(timeout=longest)
-            how = f"exit status {process.returncode}"
+            how = _ending(process.returncode)
         except subprocess.TimeoutExpired:
             _end(process)
             printed, how = "", f"no end after {longest:g} s"
@@ -115,6 +143,13 @@ def measure(module: str, options: Sequence[str], longest: float) -> dict[str, An
     except json.JSONDecodeError as error:
         return {"failed": f"printed no JSON: {error}"}
     return {"result": result}
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    remedy = "; where memory runs out, the system does that" if status == -signal.SIGKILL else ""
+    return f"ended by {signal.Signals(-status).name}{remedy}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

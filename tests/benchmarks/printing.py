@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ match sys.argv[1:]:
     case ["fail"]:
         print('{"a": 1}')
         sys.exit("the disk is full")
+    case ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
     case ["nonsense"]:
         print("all went well")
     case ["hang", file]:

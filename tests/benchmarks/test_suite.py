@@ -78,6 +78,38 @@ def test_what_ended_is_kept_when_the_rest_is_interrupted(results: Path, monkeypa
     assert document["goals"] == {"reached": 1, "of": 1}
 
 
+def test_one_is_measured_again_in_the_place_of_what_failed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.main(["store", "extract"])
+    (kept,) = results.iterdir()
+    before = json.loads(kept.read_text())
+    mended = {"result": {"speed": REACHED}}
+    monkeypatch.setattr(suite, "measure", lambda module, options, longest: mended)
+    assert command.main(["extract", "--into", str(kept)]) == 0
+    after = json.loads(kept.read_text())
+    assert (after["failed"], after["goals"]) == ([], {"reached": 2, "of": 2})
+    assert after["benchmarks"]["store"] == before["benchmarks"]["store"]
+    assert after["benchmarks"]["extract"]["again"]["commit"] == before["machine"]["commit"]
+
+
+def test_numbers_of_two_machines_do_not_stand_in_one_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["store"])
+    (kept,) = results.iterdir()
+    document = json.loads(kept.read_text())
+    document["machine"]["cpu"] = "another"
+    kept.write_text(json.dumps(document))
+    with pytest.raises(SystemExit):
+        command.main(["store", "--into", str(kept)])
+    assert "its cpu differ" in capsys.readouterr().err
+    assert json.loads(kept.read_text()) == document
+
+
+@pytest.mark.parametrize("asked", [[], ["store", "--quick"], ["store", "--out", "x"]])
+def test_what_is_replaced_is_named(asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main([*asked, "--into", str(tmp_path / "x.json")])
+    assert "name benchmarks" in capsys.readouterr().err
+
+
 def test_a_trial_is_kept_only_where_it_is_asked_for(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,7 +150,12 @@ def test_a_process_of_its_own_gets_options_and_gives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "why"), [("fail", "exit status 1\nthe disk is full"), ("nonsense", "printed no JSON")]
+    ("what", "why"),
+    [
+        ("fail", "exit status 1\nthe disk is full"),
+        ("nonsense", "printed no JSON"),
+        ("die", "ended by SIGKILL; where memory runs out"),
+    ],
 )
 def test_what_went_wrong_is_told(what: str, why: str) -> None:
     found = suite.measure(PRINTING, [what], 60)

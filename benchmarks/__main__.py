@@ -1,6 +1,6 @@
 """Every claim of speed, measured: `python -m benchmarks`.
 
-    python -m benchmarks                                 all, an hour on two cores
+    python -m benchmarks                                 all, 25 minutes on two cores
     python -m benchmarks store growth                    some
     python -m benchmarks probes --into FILE.json         one again, in the place of what a kept result has of it
     python -m benchmarks --quick                         a trial: whether they run; their numbers mean nothing

@@ -38,6 +38,9 @@ class RealNumbersFirst(TorchDispatchMode):  # type: ignore[no-untyped-call]
     indices, since a fake tensor cannot say how many it picks.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         flat, _ = tree_flatten((args, kwargs))
@@ -124,5 +127,5 @@ def _counting(counted: Counter[str]) -> Iterator[None]:
     aten = torch.ops.aten
     # Attention on a CPU is the one that torch's table lacks.
     ours[aten._scaled_dot_product_flash_attention_for_cpu] = ours[aten._scaled_dot_product_flash_attention]
-    with FlopCounterMode(display=False, custom_mapping=ours), RealNumbersFirst():  # type: ignore[no-untyped-call]
+    with FlopCounterMode(display=False, custom_mapping=ours), RealNumbersFirst():
         yield
